@@ -1,0 +1,1 @@
+"""Plain data and state machines. No I/O, no clock, no randomness."""

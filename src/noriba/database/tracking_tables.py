@@ -1,0 +1,1 @@
+"""Tables of MLflow tracking: experiments, runs, metrics, models."""

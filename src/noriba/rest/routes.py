@@ -1,0 +1,11 @@
+"""All routes of the server."""
+
+from __future__ import annotations
+
+from noriba.rest import bootstrap
+from noriba.rest.router import Router
+
+
+def all_routes() -> Router:
+    """The one router, made of every module's routes."""
+    return Router(bootstrap.routes)

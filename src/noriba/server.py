@@ -1,0 +1,168 @@
+"""The server process: put the services together, listen, stop gracefully."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import os
+import socket
+import time
+from collections.abc import Callable
+
+import psutil
+import structlog
+import uvicorn
+
+from noriba import __version__
+from noriba.bootstrap import bootstrap
+from noriba.database import Database
+from noriba.database.migrate import upgrade
+from noriba.home import Home, HomeError, ServerInfo
+from noriba.identity.keys import Keys
+from noriba.identity.principals import Principals
+from noriba.identity.tls import Certificates
+from noriba.identity.tokens import Tokens
+from noriba.jobs.control import Control
+from noriba.logging import configure_logging
+from noriba.rest.app import Application
+from noriba.rest.routes import all_routes
+from noriba.services import Services
+from noriba.settings import Settings
+from noriba.storage.blobs import BlobStore
+from noriba.workspaces import Workspaces
+
+log = structlog.get_logger("noriba.server")
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Take the port. Raises HomeError with one line when it can not be had."""
+    server = settings.server
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((server.host, server.port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise HomeError(
+            f"Can not listen on {server.host}:{server.port}: {error.strerror}. "
+            "Stop what uses the port, or choose another with --port (0 takes a free one)."
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def base_url_of(settings: Settings, listener: socket.socket) -> str:
+    """The URL under which clients reach us."""
+    if settings.server.public_url:
+        return settings.server.public_url.rstrip("/")
+    host = settings.server.host
+    if host in ("0.0.0.0", "::"):
+        host = socket.gethostname()
+    return f"https://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+
+
+def certificate_names(settings: Settings, base_url: str) -> list[str]:
+    """Host names that the server's certificate must cover, the main one first."""
+    main = base_url.partition("://")[2].rsplit(":", 1)[0].strip("[]")
+    names = [main, "localhost", "127.0.0.1", "::1", socket.gethostname(), *settings.server.names]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def serve(settings: Settings, *, on_ready: Callable[[ServerInfo], None] | None = None) -> None:
+    """Run a server until it is told to stop (SIGTERM, SIGINT). Raises HomeError or DatabaseError at start."""
+    home = Home(settings.home_path)
+    home.prepare()
+    running = home.server()
+    if running is not None:
+        raise HomeError(f"A server runs in {home.path} already: {running.base_url} (pid {running.pid}).")
+    configure_logging(settings.log)
+    listener = listen(settings)
+    try:
+        base_url = base_url_of(settings, listener)
+        certificates = Certificates(home.tls)
+        certificates.ensure(certificate_names(settings, base_url), dt.datetime.now(dt.UTC))
+        services = build_services(settings, home, base_url)
+    except BaseException:
+        listener.close()
+        raise
+    info = ServerInfo(
+        pid=os.getpid(),
+        started_at=psutil.Process().create_time(),
+        base_url=base_url,
+        version=__version__,
+        engine=settings.engine.name,
+        sizing=settings.engine.sizing,
+        isolation=settings.runtime.isolation,
+        database=services.database.url.render_as_string(hide_password=True),
+        storage=settings.storage.url or str(home.blobs),
+    )
+    config = uvicorn.Config(
+        Application(services, all_routes()),
+        loop="uvloop",
+        http="httptools",
+        lifespan="off",
+        ssl_certfile=settings.server.tls_certificate or str(certificates.certificate_file),
+        ssl_keyfile=settings.server.tls_key or str(certificates.key_file),
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(settings.server.shutdown_grace_s),
+    )
+
+    async def run() -> None:
+        await services.control.start()
+        server = uvicorn.Server(config)
+        serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+        while not server.started and not serving.done():  # noqa: ASYNC110 (uvicorn has no event for it)
+            await asyncio.sleep(0.005)
+        if server.started:
+            home.write_server(info)
+            log.info("ready", url=base_url, home=str(home.path), version=__version__)
+            if on_ready:
+                on_ready(info)
+        try:
+            await serving
+        finally:
+            await services.control.stop()
+
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(run())
+    finally:
+        home.clear_server()
+        services.database.close()
+        log.info("stopped")
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def build_services(settings: Settings, home: Home, base_url: str) -> Services:
+    """Open everything that stands behind the API."""
+    database = Database(settings.database.url or f"sqlite:///{home.database_file}")
+    try:
+        upgrade(database)
+        bootstrap(database, home, settings, time.time())
+        keys = Keys.load(home.keys)
+        return Services(
+            settings=settings,
+            base_url=base_url,
+            database=database,
+            keys=keys,
+            tokens=Tokens(base_url, keys.signing_key),
+            principals=Principals(database),
+            workspaces=Workspaces(database),
+            blobs=BlobStore(),
+            control=Control(),
+        )
+    except BaseException:
+        database.close()
+        raise

@@ -1,0 +1,180 @@
+"""Settings: by flag, then environment (``NORIBA_<SECTION>_<NAME>``), then ``noriba.toml``, then the default.
+
+Each field is documented where it is declared; ``docs/settings.md`` is made from here. Values are checked against
+the declared types when they are loaded, so that a mistake is one clear line at the start.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+DEFAULT_PORT = 8443
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has a value of the wrong kind; the message names it and where it came from."""
+
+
+class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = DEFAULT_PORT
+    """Port to listen on; 0 takes a free one."""
+    public_url: str = ""
+    """URL under which clients and nodes reach the server, such as ``https://noriba.example.com``; by default
+    ``https://<host>:<port>``."""
+    names: list[str] = []
+    """Further host names and addresses for the server's certificate."""
+    tls_certificate: str = ""
+    """PEM file of a certificate to use instead of one from the local CA (with ``tls_key``)."""
+    tls_key: str = ""
+    shutdown_grace_s: float = 10.0
+    """How long requests in progress may take to end when the server stops."""
+    max_body_bytes: int = 64 * 1024 * 1024
+    """Largest request body outside the blob and artifact routes."""
+
+
+class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "text"] = "json"
+    """``json`` has one object a line; ``text`` is for reading."""
+
+
+class DatabaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    url: str = ""
+    """SQLAlchemy URL; by default SQLite in the home folder. ``postgresql+psycopg://…`` for PostgreSQL."""
+
+
+class StorageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    url: str = ""
+    """Where blobs are kept: a folder, ``file:///…``, ``s3://bucket/prefix``, ``az://container/prefix``,
+    ``gs://bucket/prefix``; by default ``blobs`` in the home folder."""
+    options: dict[str, str] = {}
+    """Options for the object store (keys as in obstore, such as ``aws_region``)."""
+
+
+class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: Literal["local"] = "local"
+    sizing: Literal["emulate", "strict"] = "emulate"
+    """``emulate`` honours sizes for quota, price and variables only; ``strict`` holds jobs to them."""
+    max_nodes: int = 0
+    """Most nodes alive at a time; 0 lets the engine choose from the machine."""
+    keep_warm_s: float = 300.0
+    """How long an idle node is kept for a next job of the same workspace and identity."""
+    max_node_age_s: float = 86_400.0
+    """Idle nodes older than this are replaced."""
+    heartbeat_timeout_s: float = 60.0
+    """A node that was silent for so long is lost."""
+
+
+class RuntimeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    isolation: Literal["process", "sandbox", "container"] = "process"
+    container_runtime: Literal["none", "podman", "docker"] = "none"
+    """Run jobs in their environment's container image with this program."""
+    python_version: Literal["nearest", "exact"] = "nearest"
+    """What to do when the Python version an environment asks for can not be had: take the nearest with a
+    warning in the job's log, or refuse."""
+    pass_environment: list[str] = []
+    """Further environment variables of the node (wildcards allowed) that jobs inherit."""
+
+
+class WorkspaceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The workspace that a new home starts with."""
+
+    subscription_id: str = "00000000-0000-4000-8000-000000000001"
+    resource_group: str = "noriba"
+    name: str = "main"
+    location: str = "local"
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    home: str = ""
+    server: ServerSettings = ServerSettings()
+    log: LogSettings = LogSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    storage: StorageSettings = StorageSettings()
+    engine: EngineSettings = EngineSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+    workspace: WorkspaceSettings = WorkspaceSettings()
+
+    @property
+    def home_path(self) -> Path:
+        return Path(self.home)
+
+
+def default_home(environ: Mapping[str, str]) -> Path:
+    """``$NORIBA_HOME``, else ``~/.noriba``."""
+    return Path(environ.get("NORIBA_HOME") or Path(environ.get("HOME") or Path.home()) / ".noriba").absolute()
+
+
+def load_settings(
+    *,
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    home: Path | None = None,
+    config_file: Path | None = None,
+) -> Settings:
+    """Merge flags (dotted names such as ``server.port``), environment and ``noriba.toml`` of the home.
+
+    Raises SettingsError.
+    """
+    environ = os.environ if environ is None else environ
+    home = (home or default_home(environ)).absolute()
+    config_file = config_file or home / "noriba.toml"
+    merged: dict[str, Any] = {}
+    if config_file.is_file():
+        try:
+            merged = tomllib.loads(config_file.read_text())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{config_file} is not valid TOML: {error}") from error
+        _check(merged, str(config_file))
+    for dotted, value in _from_environment(environ).items():
+        _set(merged, dotted, value)
+    _check(merged, "the environment (NORIBA_*)")
+    for dotted, value in (flags or {}).items():
+        if value is not None:
+            _set(merged, dotted, value)
+    merged["home"] = str(home)
+    return _check(merged, "the command line")
+
+
+def _check(values: dict[str, Any], source: str) -> Settings:
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"Bad setting in {source}: {error}") from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for section in msgspec.structs.fields(Settings):
+        if not isinstance(section.type, type) or not issubclass(section.type, msgspec.Struct):
+            continue
+        for field in msgspec.structs.fields(section.type):
+            value = environ.get(f"NORIBA_{section.name}_{field.name}".upper())
+            if value is None:
+                continue
+            dotted = f"{section.name}.{field.name}"
+            if field.type == list[str]:
+                found[dotted] = [part.strip() for part in value.split(",") if part.strip()]
+            elif field.type == dict[str, str]:
+                found[dotted] = dict(part.split("=", 1) for part in value.split(",") if "=" in part)
+            else:
+                found[dotted] = value
+    return found
+
+
+def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
+    section, _, name = dotted.partition(".")
+    if not name:
+        values[section] = value
+        return
+    target = values.setdefault(section, {})
+    if isinstance(target, dict):
+        target[name] = value

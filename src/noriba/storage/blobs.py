@@ -1,0 +1,5 @@
+"""The blob store."""
+
+
+class BlobStore:
+    """Blobs of all storage accounts."""
