@@ -61,10 +61,12 @@ class Application:
             response = Response(status_code=499)
         except Exception:
             log.exception("request failed", method=scope["method"], route=route_path, request_id=request_id)
-            error = NoribaError(
-                f"The server failed on this request; its log has the details under {request_id}."
+            response = error_response(
+                NoribaError(
+                    f"The server failed on this request; its log has the details under {request_id}."
+                ),
+                request_id,
             )
-            response = error_response(error, request_id)
         response.headers.setdefault("x-ms-request-id", request_id)
         try:
             await response(scope, receive, send)
