@@ -1,0 +1,1 @@
+"""Named, versioned things: codes, environments, data, models, components (wire.md 3)."""
