@@ -9,15 +9,15 @@ logs/              server and node logs
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 
 from noriba import __version__
-from noriba.identity.keys import write_private
+from noriba.files import write_private
 
 FORMAT = 1
 """Raised when a home made by this version can not be used by the one before."""
@@ -25,6 +25,14 @@ FORMAT = 1
 
 class HomeError(Exception):
     """The home can not be used; the message is one line that says what to do."""
+
+
+class AlreadyRunning(HomeError):
+    """A server runs in this home already."""
+
+    def __init__(self, path: Path, info: ServerInfo) -> None:
+        super().__init__(f"A server runs in {path} already: {info.base_url} (pid {info.pid}).")
+        self.info = info
 
 
 class ServerInfo(msgspec.Struct, kw_only=True):
@@ -40,6 +48,14 @@ class ServerInfo(msgspec.Struct, kw_only=True):
     isolation_reason: str = ""
     database: str
     storage: str
+    log_file: str = ""
+    """Where its log goes; empty when that is the terminal it was started from."""
+    own_certificate: bool = False
+    """The server's certificate is the user's (``server.tls_certificate``), not one from the local CA."""
+    subscription_id: str = ""
+    resource_group: str = ""
+    workspace: str = ""
+    """The workspace that the home started with, which clients take by default."""
 
 
 class Credentials(msgspec.Struct, kw_only=True):
@@ -66,6 +82,7 @@ class Home:
         self.ca_file = self.tls / "ca.pem"
         self.bundle_file = self.tls / "bundle.pem"
         self.credentials_file = path / "credentials.json"
+        self._lock_file = path / "server.lock"
         self._format_file = path / "home.json"
         self._server_file = path / "server.json"
 
@@ -98,21 +115,57 @@ class Home:
         """Say which server runs here."""
         write_private(self._server_file, msgspec.json.format(msgspec.json.encode(info)))
 
+    def last_server(self) -> ServerInfo | None:
+        """The server that runs here or, with ``pid`` 0, the last that did."""
+        try:
+            return msgspec.json.decode(self._server_file.read_bytes(), type=ServerInfo)
+        except (OSError, msgspec.DecodeError):
+            return None
+
     def server(self) -> ServerInfo | None:
         """The server running in this home, None when there is none (a stale file counts as none)."""
+        # Imported here: the command line reads homes without needing it.
+        import psutil
+
+        info = self.last_server()
+        if info is None or not info.pid:
+            return None
         try:
-            info = msgspec.json.decode(self._server_file.read_bytes(), type=ServerInfo)
             process = psutil.Process(info.pid)
             alive = (
                 abs(process.create_time() - info.started_at) < 2 and process.status() != psutil.STATUS_ZOMBIE
             )
-        except (OSError, msgspec.DecodeError, psutil.Error):
+        except psutil.Error:
             return None
         return info if alive else None
 
+    def try_lock(self) -> int | None:
+        """Take the home for the life of this process: a descriptor to keep open, None when another has it.
+
+        The kernel drops the lock when the process ends, however it ends. Raises HomeError.
+        """
+        try:
+            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise HomeError(f"{self._lock_file} can not be opened: {error.strerror}.") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError as error:
+            os.close(descriptor)
+            raise HomeError(
+                f"{self._lock_file} can not be locked: {error.strerror}. Give a home on a local file system."
+            ) from error
+        return descriptor
+
     def clear_server(self) -> None:
-        """Say that no server runs here any more."""
-        self._server_file.unlink(missing_ok=True)
+        """Say that no server runs here any more; ``last_server`` still tells where it was."""
+        info = self.last_server()
+        if info is not None:
+            info.pid, info.started_at = 0, 0.0
+            self.write_server(info)
 
     def credentials(self) -> Credentials | None:
         """The local user's credentials."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import os
+import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psutil
 import structlog
@@ -17,7 +19,7 @@ from noriba import __version__
 from noriba.bootstrap import bootstrap
 from noriba.database import Database
 from noriba.database.migrate import upgrade
-from noriba.home import Home, HomeError, ServerInfo
+from noriba.home import AlreadyRunning, Home, HomeError, ServerInfo
 from noriba.identity.keys import Keys
 from noriba.identity.principals import Principals
 from noriba.identity.tls import Certificates
@@ -27,11 +29,14 @@ from noriba.logging import configure_logging
 from noriba.rest.app import Application
 from noriba.rest.routes import all_routes
 from noriba.services import Services
-from noriba.settings import Settings
+from noriba.settings import DEFAULT_PORT, Settings
 from noriba.storage.blobs import BlobStore
 from noriba.workspaces import Workspaces
 
 log = structlog.get_logger("noriba.server")
+
+LOCK_WAIT_S = 20.0
+"""How long a start waits for another server in the same home to become ready or to end."""
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -45,9 +50,11 @@ def listen(settings: Settings) -> socket.socket:
         listener.listen(2048)
     except OSError as error:
         listener.close()
+        reason = error.strerror or str(error)
+        default = ", the default port" if server.port == DEFAULT_PORT else ""
         raise HomeError(
-            f"Can not listen on {server.host}:{server.port}: {error.strerror}. "
-            "Stop what uses the port, or choose another with --port (0 takes a free one)."
+            f"Can not listen on {server.host}:{server.port}{default}: {reason}. "
+            "Stop what uses it, or choose another with --port (0 takes a free one)."
         ) from error
     listener.setblocking(False)
     return listener
@@ -70,13 +77,43 @@ def certificate_names(settings: Settings, base_url: str) -> list[str]:
     return list(dict.fromkeys(name for name in names if name))
 
 
-def serve(settings: Settings, *, on_ready: Callable[[ServerInfo], None] | None = None) -> None:
-    """Run a server until it is told to stop (SIGTERM, SIGINT). Raises HomeError or DatabaseError at start."""
+def take_home(home: Home) -> int:
+    """Make this process the one server of the home; returns the lock to keep open.
+
+    Raises AlreadyRunning, or HomeError when another server neither starts nor stops in time.
+    """
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        lock = home.try_lock()
+        if lock is not None:
+            return lock
+        running = home.server()
+        if running is not None:
+            raise AlreadyRunning(home.path, running)
+        if time.monotonic() > deadline:
+            raise HomeError(f"Another server is starting or stopping in {home.path}. Try again shortly.")
+        time.sleep(0.02)
+
+
+def serve(
+    settings: Settings, *, log_file: str = "", on_ready: Callable[[ServerInfo], None] | None = None
+) -> None:
+    """Run a server until it is told to stop (SIGTERM, SIGINT). Raises HomeError or DatabaseError at start.
+
+    ``log_file`` is where standard error goes, for others to know.
+    """
     home = Home(settings.home_path)
     home.prepare()
-    running = home.server()
-    if running is not None:
-        raise HomeError(f"A server runs in {home.path} already: {running.base_url} (pid {running.pid}).")
+    lock = take_home(home)
+    try:
+        _serve(settings, home, log_file, on_ready)
+    finally:
+        os.close(lock)
+
+
+def _serve(
+    settings: Settings, home: Home, log_file: str, on_ready: Callable[[ServerInfo], None] | None
+) -> None:
     configure_logging(settings.log)
     listener = listen(settings)
     try:
@@ -97,6 +134,11 @@ def serve(settings: Settings, *, on_ready: Callable[[ServerInfo], None] | None =
         isolation=settings.runtime.isolation,
         database=services.database.url.render_as_string(hide_password=True),
         storage=settings.storage.url or str(home.blobs),
+        log_file=log_file,
+        own_certificate=bool(settings.server.tls_certificate),
+        subscription_id=settings.workspace.subscription_id,
+        resource_group=settings.workspace.resource_group,
+        workspace=settings.workspace.name,
     )
     config = uvicorn.Config(
         Application(services, all_routes()),
@@ -114,7 +156,17 @@ def serve(settings: Settings, *, on_ready: Callable[[ServerInfo], None] | None =
 
     async def run() -> None:
         await services.control.start()
-        server = uvicorn.Server(config)
+        server = _Server(config)
+
+        def stop() -> None:
+            # From now on a new server in this home waits for us to end instead of finding us running.
+            home.clear_server()
+            server.force_exit = server.should_exit
+            server.should_exit = True
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))
         while not server.started and not serving.done():  # noqa: ASYNC110 (uvicorn has no event for it)
             await asyncio.sleep(0.005)
@@ -135,6 +187,14 @@ def serve(settings: Settings, *, on_ready: Callable[[ServerInfo], None] | None =
         home.clear_server()
         services.database.close()
         log.info("stopped")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn would end the process by the signal that stopped it, before we have closed what is open."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

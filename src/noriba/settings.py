@@ -119,9 +119,11 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     home: Path | None = None,
     config_file: Path | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Merge flags (dotted names such as ``server.port``), environment and ``noriba.toml`` of the home.
 
+    ``defaults`` take the place of the declared ones. Text values of flags are read like those of the environment.
     Raises SettingsError.
     """
     environ = os.environ if environ is None else environ
@@ -133,13 +135,19 @@ def load_settings(
             merged = tomllib.loads(config_file.read_text())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"{config_file} is not valid TOML: {error}") from error
+        except OSError as error:
+            raise SettingsError(f"{config_file} can not be read: {error.strerror}.") from error
         _check(merged, str(config_file))
+    for dotted, value in (defaults or {}).items():
+        if value is not None:
+            section, _, name = dotted.partition(".")
+            merged.setdefault(section, {}).setdefault(name, value)
     for dotted, value in _from_environment(environ).items():
         _set(merged, dotted, value)
     _check(merged, "the environment (NORIBA_*)")
     for dotted, value in (flags or {}).items():
         if value is not None:
-            _set(merged, dotted, value)
+            _set(merged, dotted, _parse(dotted, value) if isinstance(value, str) else value)
     merged["home"] = str(home)
     return _check(merged, "the command line")
 
@@ -148,26 +156,38 @@ def _check(values: dict[str, Any], source: str) -> Settings:
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"Bad setting in {source}: {error}") from error
+        where = str(error).replace(" - at `$.", " at `")
+        raise SettingsError(f"Bad setting in {source}: {where}. See docs/settings.md for all.") from error
+
+
+def fields() -> dict[str, msgspec.structs.FieldInfo]:
+    """Every setting under its dotted name, in the order of declaration."""
+    return {
+        f"{section.name}.{field.name}": field
+        for section in msgspec.structs.fields(Settings)
+        if isinstance(section.type, type) and issubclass(section.type, msgspec.Struct)
+        for field in msgspec.structs.fields(section.type)
+    }
+
+
+def environment_name(dotted: str) -> str:
+    """``NORIBA_SERVER_PORT`` for ``server.port``."""
+    return "NORIBA_" + dotted.replace(".", "_").upper()
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for section in msgspec.structs.fields(Settings):
-        if not isinstance(section.type, type) or not issubclass(section.type, msgspec.Struct):
-            continue
-        for field in msgspec.structs.fields(section.type):
-            value = environ.get(f"NORIBA_{section.name}_{field.name}".upper())
-            if value is None:
-                continue
-            dotted = f"{section.name}.{field.name}"
-            if field.type == list[str]:
-                found[dotted] = [part.strip() for part in value.split(",") if part.strip()]
-            elif field.type == dict[str, str]:
-                found[dotted] = dict(part.split("=", 1) for part in value.split(",") if "=" in part)
-            else:
-                found[dotted] = value
-    return found
+    found = {dotted: environ.get(environment_name(dotted)) for dotted in fields()}
+    return {dotted: _parse(dotted, value) for dotted, value in found.items() if value is not None}
+
+
+def _parse(dotted: str, text: str) -> Any:
+    """Text of the environment or a flag as a value: lists are ``a,b``, tables ``a=1,b=2``; msgspec does the rest."""
+    field = fields().get(dotted)
+    if field is not None and field.type == list[str]:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if field is not None and field.type == dict[str, str]:
+        return dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+    return text
 
 
 def _set(values: dict[str, Any], dotted: str, value: Any) -> None:

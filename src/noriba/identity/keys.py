@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import os
 import secrets
 from pathlib import Path
 
@@ -13,21 +12,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only we may read, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    staging = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(staging, path)
-    except BaseException:
-        staging.unlink(missing_ok=True)
-        raise
+from noriba.files import write_private as write_private
 
 
 class Keys:
@@ -65,6 +50,11 @@ class Keys:
     def account_key(self, account: str) -> bytes:
         """The (64-byte) key of a storage account, from which its SAS are made."""
         return self._derive(f"account/{account}/1") + self._derive(f"account/{account}/2")
+
+    def sign(self, purpose: str, content: str) -> str:
+        """A signature that only this home can make, safe in URLs; ``purpose`` keeps uses apart."""
+        digest = hmac.new(self._derive(f"sign/{purpose}"), content.encode(), hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
     def seal(self, content: bytes) -> bytes:
         """Encrypt a secret for the database."""

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from noriba.identity.keys import write_private
+from noriba.files import write_private
 
 CA_DAYS = 3650
 SERVER_DAYS = 397
