@@ -31,6 +31,7 @@ from noriba.rest.routes import all_routes
 from noriba.services import Services
 from noriba.settings import DEFAULT_PORT, Settings
 from noriba.storage.blobs import BlobStore
+from noriba.storage.objects import open_objects
 from noriba.workspaces import Workspaces
 
 log = structlog.get_logger("noriba.server")
@@ -212,6 +213,7 @@ def build_services(settings: Settings, home: Home, base_url: str) -> Services:
         upgrade(database)
         bootstrap(database, home, settings, time.time())
         keys = Keys.load(home.keys)
+        objects = open_objects(settings.storage.url or str(home.blobs), settings.storage.options)
         return Services(
             settings=settings,
             base_url=base_url,
@@ -220,7 +222,7 @@ def build_services(settings: Settings, home: Home, base_url: str) -> Services:
             tokens=Tokens(base_url, keys.signing_key),
             principals=Principals(database),
             workspaces=Workspaces(database),
-            blobs=BlobStore(),
+            blobs=BlobStore(database, objects),
             control=Control(),
         )
     except BaseException:
