@@ -157,7 +157,7 @@ jobs = Table(
     Column("is_archived", Boolean, nullable=False, default=False),
     Column("priority", Integer, nullable=False, default=2),
     Column("tier", Text, nullable=False, default="Standard"),
-    Column("size", Text),
+    Column("size", Text, nullable=False),
     Column("instance_count", Integer, nullable=False, default=1),
     Column("compute", Text, nullable=False, default="serverless"),
     Column("attempt", Integer, nullable=False, default=0),
@@ -165,9 +165,8 @@ jobs = Table(
     Column("error", Json),
     Column("warnings", Json),
     Column("outputs", Json),
-    Column("secret_hash", Text, unique=True),
-    Column("obo_hash", Text, unique=True),
     Column("identity", Json, nullable=False),
+    Column("identity_scope", Text, nullable=False),
     Column("created_at", Timestamp, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("created_by_name", Text, nullable=False),
@@ -225,7 +224,6 @@ nodes = Table(
     Column("compute", Text, nullable=False, default="serverless"),
     Column("size", Text, nullable=False),
     Column("tier", Text, nullable=False),
-    Column("token_hash", Text, nullable=False, unique=True),
     Column("facts", Json),
     Column("incarnation", Text),
     Column("event_seq", Integer, nullable=False, default=0),
@@ -255,12 +253,14 @@ tasks = Table(
     Column("leader", Text, nullable=False, default=""),
     Column("phase", Text, nullable=False, default="assigned"),
     Column("exit", Json),
+    Column("log_bases", Json),
     Column("assigned_at", Timestamp, nullable=False),
     Column("ended_at", Timestamp),
     UniqueConstraint("workspace_id", "job", "attempt", "rank"),
     Index("ix_tasks_node", "node_id", "revision"),
 )
-"""One node's part of one attempt of a job. The spec an agent gets is made from the job each time it is asked."""
+"""One node's part of one attempt of a job. The spec an agent gets is made from the job each time it is asked.
+``log_bases`` holds, per log file, where a later attempt's lines begin in the job's file."""
 
 __all__ = [
     "asset_containers",

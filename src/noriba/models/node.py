@@ -23,7 +23,7 @@ METERED = frozenset({_N.IDLE, _N.BUSY, _N.DRAINING})
 """Metering opens when a node is there and closes when it is released or lost (product.md R11)."""
 
 TRANSITIONS: dict[NodeState, frozenset[NodeState]] = {
-    _N.REQUESTED: frozenset({_N.PROVISIONING, _N.IDLE, _N.RELEASED, _N.LOST}),
+    _N.REQUESTED: frozenset({_N.PROVISIONING, _N.IDLE, _N.BUSY, _N.RELEASED, _N.LOST}),
     _N.PROVISIONING: frozenset({_N.IDLE, _N.BUSY, _N.RELEASED, _N.LOST}),
     _N.IDLE: frozenset({_N.BUSY, _N.DRAINING, _N.RELEASED, _N.LOST}),
     _N.BUSY: frozenset({_N.IDLE, _N.DRAINING, _N.RELEASED, _N.LOST}),

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from noriba.models.errors import Forbidden, MethodNotAllowed, NoribaError
-from noriba.rest import metrics
+from noriba import metrics
 from noriba.rest.authentication import authenticate
 from noriba.rest.call import Call
 from noriba.rest.errors import error_response

@@ -6,10 +6,10 @@ from typing import Any
 
 from starlette.responses import Response
 
-from noriba.identity.tokens import LIFETIME_S
+from noriba.identity.tokens import LIFETIME_S, MAX_LIFETIME_S
 from noriba.models.errors import BadRequest, Unauthenticated, Unavailable
 from noriba.models.principal import Principal
-from noriba.rest import metrics
+from noriba import metrics
 from noriba.rest.call import Call
 from noriba.rest.router import PUBLIC, SELF, Routes
 
@@ -95,13 +95,18 @@ def _token_answer(call: Call, principal: Principal) -> Any:
     resource = call.query.get("resource") or call.query.get("scope", "").removesuffix("/.default")
     if not resource:
         raise BadRequest("Say which resource the token is for: ?resource=…", target="resource")
+    lifetime_s = LIFETIME_S
+    wished = call.query.get("lifetime_s", "")
+    # A user's secret gets tokens at any time, so a longer one gives nothing away; a job's end with the job.
+    if wished.isdigit() and principal.job is None:
+        lifetime_s = min(float(wished), MAX_LIFETIME_S)
     token, expires = call.services.tokens.issue(
-        principal, resource, now=call.services.clock(), lifetime_s=LIFETIME_S
+        principal, resource, now=call.services.clock(), lifetime_s=lifetime_s
     )
     return {
         "access_token": token,
         "expires_on": str(expires),
-        "expires_in": str(int(LIFETIME_S)),
+        "expires_in": str(int(lifetime_s)),
         "resource": resource,
         "token_type": "Bearer",
     }
