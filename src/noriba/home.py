@@ -88,6 +88,10 @@ class Home:
 
     def prepare(self) -> None:
         """Make the folder if need be and check that we may use it. Raises HomeError."""
+        if self.path.exists() and not self.path.is_dir():
+            raise HomeError(
+                f"The home {self.path} can not be used: it is a file. Give a folder with --home or NORIBA_HOME."
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.chmod(self.path, 0o700)

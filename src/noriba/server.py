@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import errno
 import os
 import signal
 import socket
@@ -12,12 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 
 import psutil
+import sqlalchemy as sa
 import structlog
 import uvicorn
 
 from noriba import __version__
 from noriba.bootstrap import bootstrap
-from noriba.database import Database
+from noriba.database import Database, DatabaseError
 from noriba.database.migrate import upgrade
 from noriba.home import AlreadyRunning, Home, HomeError, ServerInfo
 from noriba.identity.keys import Keys
@@ -26,6 +28,7 @@ from noriba.identity.tls import Certificates
 from noriba.identity.tokens import Tokens
 from noriba.jobs.control import Control
 from noriba.logging import configure_logging
+from noriba.models.errors import Unavailable
 from noriba.rest.app import Application
 from noriba.rest.routes import all_routes
 from noriba.services import Services
@@ -52,10 +55,12 @@ def listen(settings: Settings) -> socket.socket:
     except OSError as error:
         listener.close()
         reason = error.strerror or str(error)
-        default = ", the default port" if server.port == DEFAULT_PORT else ""
+        default = " (the default port)" if server.port == DEFAULT_PORT else ""
+        advice = "Choose another with --host or --port (0 takes a free port)."
+        if error.errno == errno.EADDRINUSE:
+            advice = "Stop what uses it, or choose another with --port (0 takes a free one)."
         raise HomeError(
-            f"Can not listen on {server.host}:{server.port}{default}: {reason}. "
-            "Stop what uses it, or choose another with --port (0 takes a free one)."
+            f"Can not listen on {server.host}:{server.port}{default}: {reason}. {advice}"
         ) from error
     listener.setblocking(False)
     return listener
@@ -206,9 +211,30 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
+def open_database(url: str) -> Database:
+    """The database, which answers. Raises DatabaseError with one line."""
+    try:
+        database = Database(url)
+    except (sa.exc.ArgumentError, ImportError) as error:
+        raise DatabaseError(
+            f"database.url can not be used: {error}. Give a SQLAlchemy URL such as "
+            "postgresql+psycopg://user@host/name (for PostgreSQL install noriba[postgresql])."
+        ) from error
+    try:
+        database.check()
+    except Unavailable as error:
+        database.close()
+        cause = str(getattr(error.__cause__, "orig", None) or error.__cause__ or error)
+        where = database.url.render_as_string(hide_password=True)
+        raise DatabaseError(
+            f"The database {where} does not answer: {cause.strip().splitlines()[0]}"
+        ) from error
+    return database
+
+
 def build_services(settings: Settings, home: Home, base_url: str) -> Services:
     """Open everything that stands behind the API."""
-    database = Database(settings.database.url or f"sqlite:///{home.database_file}")
+    database = open_database(settings.database.url or f"sqlite:///{home.database_file}")
     try:
         upgrade(database)
         bootstrap(database, home, settings, time.time())

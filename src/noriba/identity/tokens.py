@@ -13,6 +13,8 @@ from noriba.models.errors import Unauthenticated
 from noriba.models.principal import Principal
 
 LIFETIME_S = 3600.0
+MAX_LIFETIME_S = 86_400.0
+"""The longest life a client can ask for: MLflow's clients do not renew their token, and work for a day."""
 CACHE_SIZE = 4096
 ML_AUDIENCE = "https://ml.azure.com"
 STORAGE_AUDIENCE = "https://storage.azure.com"
