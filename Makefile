@@ -1,0 +1,64 @@
+# Noriba. `make help` lists what can be made.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO_HOME ?= $(CURDIR)/.demo
+PYTEST_ARGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+.PHONY: install
+install: $(STAMP) ## Make .venv with all that running and developing need
+
+$(STAMP): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed (set PYTHON=/path/to/python)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
+	@eval "$$($(BIN)/python scripts/uv_environment.py)"; \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[sdk,postgresql]' --group dev
+	@touch $@
+
+.PHONY: demo
+demo: install ## Start a server, submit a real training job through azure-ai-ml, show what comes of it
+	@$(BIN)/noriba up --detach --home $(DEMO_HOME) --port 0
+	@$(BIN)/noriba run --home $(DEMO_HOME) -- $(BIN)/python -W ignore examples/demo.py
+	@$(BIN)/python scripts/demo_next.py $(DEMO_HOME)
+
+.PHONY: demo-stop
+demo-stop: ## Stop the demo's server and its nodes
+	@$(BIN)/noriba down --home $(DEMO_HOME) --all
+
+.PHONY: lint
+lint: install ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+.PHONY: check
+check: lint ## The quick tests (under a minute)
+	@$(BIN)/pytest -q -n 2 -m "not slow and not sdk" --ignore tests/sdk $(PYTEST_ARGS)
+
+.PHONY: test
+test: lint ## Everything that CI runs
+	@$(BIN)/pytest -n 2 $(PYTEST_ARGS)
+
+.PHONY: format
+format: install ## Rewrite the code in the house style
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: build
+build: install ## Build the wheel into dist/
+	@$(BIN)/uv build --quiet
+
+.PHONY: clean
+clean: ## Remove what was made here (stop the demo first)
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
