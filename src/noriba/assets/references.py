@@ -95,7 +95,7 @@ _WORKSPACE = (
     r"(?:/providers/[mM]icrosoft\.[mM]achine[lL]earning[sS]ervices)?/workspaces/(?P<workspace>[^/]+)"
 )
 _ASSET = r"(?P<kind>\w+)/(?P<name>[^/]+)/(?P<by>versions|labels)/(?P<version>[^/]+)"
-_DATASTORE = r"datastores/(?P<datastore>[^/]+)(?:/paths(?:/(?P<path>.*))?|/(?P<run_path>ExperimentRun/.*)|/)?"
+_DATASTORE = r"datastores/(?P<datastore>[^/]+)(?:/paths(?:/(?P<path>[\s\S]*))?|/(?P<run_path>ExperimentRun/[\s\S]*)|/)?"
 
 _LONG_ASSET = re.compile(f"{_WORKSPACE}/{_ASSET}")
 _LONG_DATASTORE = re.compile(f"{_WORKSPACE}/{_DATASTORE}")
@@ -104,10 +104,10 @@ _LOCATION_ASSET = re.compile(f"locations/[^/]+/workspaces/(?P<workspace_id>[^/]+
 _SHORT_ASSET = re.compile(_ASSET)
 _SHORT_DATASTORE = re.compile(_DATASTORE)
 _JOB_OUTPUT = re.compile(
-    f"(?:{_WORKSPACE}/)?jobs/(?P<job>[^/]+)/outputs/(?P<output>[^/]+)(?:/paths(?:/(?P<path>.*))?|/)?"
+    f"(?:{_WORKSPACE}/)?jobs/(?P<job>[^/]+)/outputs/(?P<output>[^/]+)(?:/paths(?:/(?P<path>[\s\S]*))?|/)?"
 )
 _NAMED = re.compile(r"(?P<name>[\w.-]+)(?::(?P<version>[\w.+-]+)|@(?P<label>[\w.-]+))")
-_RUN = re.compile(r"runs:/+(?P<run>[^/?]+)(?:/(?P<path>.*))?")
+_RUN = re.compile(r"runs:/+(?P<run>[^/?]+)(?:/(?P<path>[\s\S]*))?")
 _SCHEME = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*)://")
 
 
