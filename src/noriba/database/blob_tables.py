@@ -7,7 +7,7 @@ writer; replaced contents become garbage and are swept later.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, UniqueConstraint, text
 
 from noriba.database.types import Json, Timestamp, metadata
 
@@ -56,6 +56,12 @@ blobs = Table(
     Column("created_at", Timestamp, nullable=False),
     Column("modified_at", Timestamp, nullable=False),
     UniqueConstraint("container_id", "name"),
+    Index(
+        "ix_blobs_inline",
+        "modified_at",
+        sqlite_where=text("inline_bytes > 16384"),
+        postgresql_where=text("inline_bytes > 16384"),
+    ),
 )
 """``inline_rows``/``inline_bytes`` count the segments of an append blob that compaction has not merged yet."""
 

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 import sqlalchemy as sa
 
 from noriba.database.blob_tables import blob_containers, blobs
+from noriba.models.errors import PreconditionFailed
 from noriba.storage import index
-from noriba.storage.model import BlobHeaders, Conditions, Segment
+from noriba.storage.compaction import TRIGGER_BYTES, TRIGGER_ROWS
+from noriba.storage.model import (
+    NO_CONDITIONS,
+    BlobHeaders,
+    BlobProperties,
+    Conditions,
+    Segment,
+    check_blob_name,
+)
+from noriba.storage.uploads import fill
+
+if TYPE_CHECKING:
+    from noriba.storage.blobs import BlobStore
 
 _PART_BYTES = 256 * 1024
 LOG_TYPE = "text/plain; charset=utf-8"
+
+
+class Grown(NamedTuple):
+    """The size of a blob after an append, its content, and whether compaction should look at it."""
+
+    size: int
+    content_id: int
+    is_due: bool
 
 
 def append_in(
@@ -20,7 +45,7 @@ def append_in(
     offset: int,
     data: bytes,
     now: float,
-) -> int:
+) -> Grown:
     """See BlobStore.append_in."""
     row = connection.execute(
         sa.select(blobs.c.id, blobs.c.content_id, blobs.c.size)
@@ -34,7 +59,7 @@ def append_in(
     size = 0 if row is None else int(row.size)
     fresh = data[size - offset :] if offset <= size else b""
     if not fresh:
-        return size
+        return Grown(size, 0, False)
     if row is None:
         content_id = index.new_content_id()
         index.insert_container(connection, account, container, {}, now)
@@ -60,20 +85,97 @@ def append_in(
         Segment(size + at, len(fresh[at : at + _PART_BYTES]), None, fresh[at : at + _PART_BYTES])
         for at in range(0, len(fresh), _PART_BYTES)
     ]
-    index.insert_segments(connection, content_id, parts)
-    connection.execute(
+    _, is_due = _grow(connection, content_id, parts, now)
+    return Grown(size + len(fresh), content_id, is_due)
+
+
+def _grow(
+    connection: sa.Connection, content_id: int, segments: Sequence[Segment], now: float
+) -> tuple[str, bool]:
+    """Add segments at the end of a blob; returns its new entity tag and whether compaction should look at it."""
+    etag = index.new_etag()
+    inline = [segment for segment in segments if segment.key is None]
+    index.insert_segments(connection, content_id, segments)
+    rows, in_rows = connection.execute(
         blobs.update()
         .where(blobs.c.content_id == content_id)
         .values(
             # A log is a growing blob whatever it was made as.
             kind="AppendBlob",
-            size=size + len(fresh),
-            etag=index.new_etag(),
+            size=blobs.c.size + sum(segment.size for segment in segments),
+            etag=etag,
             content_md5=None,
             append_count=blobs.c.append_count + 1,
-            inline_rows=blobs.c.inline_rows + len(parts),
-            inline_bytes=blobs.c.inline_bytes + len(fresh),
+            inline_rows=blobs.c.inline_rows + len(inline),
+            inline_bytes=blobs.c.inline_bytes + sum(segment.size for segment in inline),
             modified_at=now,
         )
-    )
-    return size + len(fresh)
+        .returning(blobs.c.inline_rows, blobs.c.inline_bytes)
+    ).one()
+    return etag, rows >= TRIGGER_ROWS or in_rows >= TRIGGER_BYTES
+
+
+async def append(
+    store: BlobStore,
+    account: str,
+    container: str,
+    name: str,
+    data: bytes | AsyncIterator[bytes],
+    *,
+    position: int | None = None,
+    max_size: int | None = None,
+    conditions: Conditions = NO_CONDITIONS,
+) -> tuple[BlobProperties, int]:
+    """Append a block to an append blob; returns the blob as it is then and where the block begins.
+
+    Raises NotFound, Conflict (not an append blob), PreconditionFailed (``position`` is not the end, the blob would
+    be larger than ``max_size``, or ``conditions``), Unavailable.
+    """
+    check_blob_name(name)
+    now = store.clock()
+    blob = await store.get(account, container, name)
+    _check_append(blob, 0, position, None, conditions)
+    async with store.upload() as upload:
+        await fill(upload, data)
+
+        def write(connection: sa.Connection) -> tuple[BlobProperties, int]:
+            old = index.get_blob(connection, account, container, name)
+            _check_append(old, upload.size, position, max_size, conditions)
+            if upload.recorded:
+                index.end_upload(connection, upload.content_id)
+            moved = [Segment(old.size + s.start, s.size, s.key, s.data) for s in upload.segments]
+            etag, is_due = _grow(connection, old.content_id, moved, now)
+            new = msgspec.structs.replace(
+                old,
+                size=old.size + upload.size,
+                etag=etag,
+                content_md5=None,
+                append_count=old.append_count + 1,
+                modified_at=now,
+            )
+            if is_due:
+                store.compact_later(old.content_id)
+            return new, old.size
+
+        return await store.database.write(write)
+
+
+def _check_append(
+    blob: BlobProperties,
+    adding: int,
+    position: int | None,
+    max_size: int | None,
+    conditions: Conditions,
+) -> None:
+    index.check_kind(blob, "AppendBlob")
+    conditions.check_write(blob)
+    if position is not None and position != blob.size:
+        raise PreconditionFailed(
+            f"The blob ends at {blob.size}, not at the position {position} that the request gives.",
+            code="AppendPositionConditionNotMet",
+        )
+    if max_size is not None and blob.size + adding > max_size:
+        raise PreconditionFailed(
+            f"The blob would become larger than the {max_size} bytes that the request allows.",
+            code="MaxBlobSizeConditionNotMet",
+        )

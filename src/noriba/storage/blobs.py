@@ -34,9 +34,12 @@ from noriba.storage.model import (
     no_blob,
 )
 from noriba.storage.objects import ObjectMissing, Objects
-from noriba.storage.uploads import Buffered, Upload
+from noriba.storage.upkeep import Upkeep
+from noriba.storage.uploads import Buffered, Upload, fill
 
 READ_CHUNK_BYTES = 1024 * 1024
+READING_GRACE_S = 900.0
+"""How long replaced bytes are kept for readers in other processes."""
 _SEGMENTS_AT_ONCE = 32
 
 
@@ -53,6 +56,8 @@ class BlobStore:
         """Contents that readers of this process hold: the sweep leaves them alone."""
         self.uploading: set[int] = set()
         """Contents being written by this process."""
+        self.reading_grace_s = READING_GRACE_S
+        self.upkeep = Upkeep(self)
         self._buffered = Buffered()
         self._aborts: set[asyncio.Task[None]] = set()
 
@@ -206,7 +211,14 @@ class BlobStore:
         What is held already is skipped, so that a repeated append does nothing; data beyond the end (a gap) is not
         taken. The blob and its container are made when missing.
         """
-        return appending.append_in(connection, account, container, name, offset, data, now)
+        grown = appending.append_in(connection, account, container, name, offset, data, now)
+        if grown.is_due:
+            self.compact_later(grown.content_id)
+        return grown.size
+
+    def compact_later(self, content_id: int) -> None:
+        """Have the upkeep look at an append blob (from any thread)."""
+        self.upkeep.compact_later(content_id)
 
     async def delete(
         self, account: str, container: str, name: str, *, conditions: Conditions = NO_CONDITIONS
@@ -264,14 +276,15 @@ class BlobStore:
         """The bytes of a blob as it was when its properties were read. Raises InvalidRange."""
         if start > blob.size or (start == blob.size and start > 0):
             raise InvalidRange(blob.size)
-        return self._read(blob.content_id, start, blob.size if end is None else min(end, blob.size))
+        return self.read_content(blob.content_id, start, blob.size if end is None else min(end, blob.size))
 
     async def read_all(self, account: str, container: str, name: str) -> bytes:
         """All bytes of a (small) blob. Raises NotFound."""
         _, chunks = await self.open(account, container, name)
         return b"".join([chunk async for chunk in chunks])
 
-    async def _read(self, content_id: int, position: int, end: int) -> AsyncIterator[bytes]:
+    async def read_content(self, content_id: int, position: int, end: int) -> AsyncIterator[bytes]:
+        """Bytes ``position`` to ``end`` of a content, in chunks of at most ``READ_CHUNK_BYTES``."""
         self.reading[content_id] += 1
         try:
             while position < end:
@@ -333,21 +346,16 @@ class BlobStore:
 
         return await self.database.read(read, heavy=limit > 100)
 
-    async def close(self) -> None:
-        """Wait for what is being cleaned up."""
+    async def start(self) -> None:
+        """Begin with the upkeep: compaction and the sweep."""
+        self.upkeep.start()
+
+    async def stop(self) -> None:
+        """End the upkeep, wait for what is being cleaned up and close the object store."""
+        await self.upkeep.stop()
         while self._aborts:
             await asyncio.wait(self._aborts)
         self.objects.close()
-
-
-async def fill(upload: Upload, data: bytes | AsyncIterator[bytes]) -> None:
-    """Write all of ``data`` and finish the upload."""
-    if isinstance(data, bytes | bytearray | memoryview):
-        await upload.write(bytes(data))
-    else:
-        async for part in data:
-            await upload.write(part)
-    await upload.finish()
 
 
 class UploadScope:

@@ -15,6 +15,7 @@ from noriba.database.blob_tables import (
     blob_block_lists,
     blob_blocks,
     blob_containers,
+    blob_doomed_objects,
     blob_garbage,
     blob_segments,
     blob_uploads,
@@ -263,6 +264,28 @@ def insert_segments(connection: sa.Connection, content_id: int, segments: Sequen
         )
 
 
+def share_segments(
+    connection: sa.Connection, source: int, start: int, size: int, target: int, target_start: int
+) -> None:
+    """Give ``target`` at ``target_start`` the bytes of ``source``; both refer to the same objects.
+
+    The range must begin and end where segments do (blocks and whole contents do).
+    """
+    columns = blob_segments.c
+    connection.execute(
+        blob_segments.insert().from_select(
+            ["content_id", "start", "size", "key", "data"],
+            sa.select(
+                sa.literal(target, sa.BigInteger),
+                columns.start + sa.literal(target_start - start, sa.BigInteger),
+                columns.size,
+                columns.key,
+                columns.data,
+            ).where(columns.content_id == source, columns.start >= start, columns.start < start + size),
+        )
+    )
+
+
 def end_upload(connection: sa.Connection, content_id: int) -> None:
     """The upload's objects belong to a content now. Raises Unavailable when the sweep took the upload for dead."""
     ended = connection.execute(blob_uploads.delete().where(blob_uploads.c.content_id == content_id))
@@ -286,6 +309,19 @@ def segments_from(connection: sa.Connection, content_id: int, position: int, lim
         .limit(limit)
     )
     return [Segment(*row) for row in rows]
+
+
+def doom(connection: sa.Connection, keys: Iterable[str], delete_at: float) -> None:
+    """Have these objects deleted at that time, unless a content has them (still, or shares them)."""
+    for key in keys:
+        kept = connection.execute(
+            sa.select(blob_segments.c.content_id).where(blob_segments.c.key == key).limit(1)
+        ).scalar_one_or_none()
+        doomed = connection.execute(
+            sa.select(blob_doomed_objects.c.key).where(blob_doomed_objects.c.key == key)
+        ).scalar_one_or_none()
+        if kept is None and doomed is None:
+            connection.execute(blob_doomed_objects.insert().values(key=key, delete_at=delete_at))
 
 
 def committed_blocks(connection: sa.Connection, content_id: int) -> list[tuple[str, int]]:

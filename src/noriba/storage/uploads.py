@@ -7,6 +7,7 @@ is aborted. What a killed process leaves is found by the record and swept.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -79,6 +80,13 @@ class Upload:
         if self._held:
             await self._flush()
         await self._settle()
+
+    async def write_object(self, data: bytes) -> None:
+        """All of the content at once, as one object whatever its size. Raises Unavailable."""
+        await self._reserve(1)
+        key = object_key(self.content_id, 0)
+        await self._objects.put(key, [data])
+        self.segments, self.size = [Segment(0, len(data), key)], len(data)
 
     def commit(self, connection: sa.Connection) -> None:
         """Inside a write: the content has its segments and is no upload any more."""
@@ -156,3 +164,13 @@ class Upload:
     def _drop_buffer(self) -> None:
         self._buffered.bytes -= self._held
         self._parts, self._held = [], 0
+
+
+async def fill(upload: Upload, data: bytes | AsyncIterator[bytes]) -> None:
+    """Write all of ``data`` and finish the upload."""
+    if isinstance(data, bytes | bytearray | memoryview):
+        await upload.write(bytes(data))
+    else:
+        async for part in data:
+            await upload.write(part)
+    await upload.finish()
