@@ -161,6 +161,7 @@ def _serve(
     )
 
     async def run() -> None:
+        await services.blobs.start()
         await services.control.start()
         server = _Server(config)
 
@@ -185,6 +186,7 @@ def _serve(
             await serving
         finally:
             await services.control.stop()
+            await services.blobs.stop()
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
