@@ -14,7 +14,10 @@ import sqlalchemy as sa
 
 from noriba.database.tracking_tables import (
     experiments,
+    run_datasets,
     run_latest_metrics,
+    run_metrics,
+    run_models,
     run_params,
     run_tags,
     runs,
@@ -30,6 +33,8 @@ PARENT_TAG = "mlflow.parentRunId"
 RUN_NAME_TAG = "mlflow.runName"
 USER_TAG = "mlflow.user"
 
+DEFAULT_EXPERIMENT_ID = "0"
+"""The id that clients use when no experiment was set; its name is ``Default``."""
 _EXPERIMENT_IDS = uuid.UUID("6d4b0b4e-6f0f-4f4a-9a56-6a7f0c0e0b1d")
 
 
@@ -108,7 +113,7 @@ def create_run_in(
     }
     if parent_run_id:
         all_tags[PARENT_TAG] = parent_run_id
-    _put_tags(connection, found, all_tags)
+    put_tags_in(connection, found, all_tags)
     return experiment_id
 
 
@@ -140,7 +145,7 @@ def insert_experiment_in(
     attempt = 0
     while True:
         if name == "Default" and attempt == 0:
-            experiment_id = "0"
+            experiment_id = DEFAULT_EXPERIMENT_ID
         else:
             experiment_id = str(uuid.uuid5(_EXPERIMENT_IDS, f"{workspace_id}/{name}/{attempt}"))
         added = connection.execute(
@@ -199,7 +204,17 @@ def set_run_tags_in(
     removed = [name for name, value in tags.items() if value is None]
     if removed:
         connection.execute(run_tags.delete().where(run_tags.c.run_key == key, run_tags.c.key.in_(removed)))
-    _put_tags(connection, key, {name: value for name, value in tags.items() if value is not None})
+    put_tags_in(connection, key, {name: value for name, value in tags.items() if value is not None})
+
+
+def delete_run_in(connection: sa.Connection, workspace_id: str, run_id: str) -> None:
+    """Remove a run for good with all that was logged to it, as when its job is deleted."""
+    key = run_key(connection, workspace_id, run_id)
+    if key is None:
+        return
+    for table in (run_params, run_tags, run_metrics, run_latest_metrics, run_datasets, run_models):
+        connection.execute(table.delete().where(table.c.run_key == key))
+    connection.execute(runs.delete().where(runs.c.key == key))
 
 
 def set_run_name_in(connection: sa.Connection, workspace_id: str, run_id: str, name: str) -> None:
@@ -265,7 +280,8 @@ def runs_without_job(
     return _of_rows(connection, rows), next_key
 
 
-def _put_tags(connection: sa.Connection, key: int, tags: Mapping[str, str]) -> None:
+def put_tags_in(connection: sa.Connection, key: int, tags: Mapping[str, str]) -> None:
+    """Set tags of the run with that key."""
     put_rows(
         connection,
         run_tags,
