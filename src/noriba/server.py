@@ -21,6 +21,8 @@ from noriba import __version__
 from noriba.bootstrap import bootstrap
 from noriba.database import Database, DatabaseError
 from noriba.database.migrate import upgrade
+from noriba.engines.base import Engine
+from noriba.engines.memory import MemoryEngine
 from noriba.home import AlreadyRunning, Home, HomeError, ServerInfo
 from noriba.identity.keys import Keys
 from noriba.identity.principals import Principals
@@ -170,6 +172,7 @@ def _serve(
             home.clear_server()
             server.force_exit = server.should_exit
             server.should_exit = True
+            services.control.begin_stop()
 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -234,7 +237,14 @@ def open_database(url: str) -> Database:
     return database
 
 
-def build_services(settings: Settings, home: Home, base_url: str) -> Services:
+def make_engine(settings: Settings, home: Home, base_url: str) -> Engine:
+    """The engine that the settings name."""
+    return MemoryEngine()
+
+
+def build_services(
+    settings: Settings, home: Home, base_url: str, *, engine: Engine | None = None
+) -> Services:
     """Open everything that stands behind the API."""
     database = open_database(settings.database.url or f"sqlite:///{home.database_file}")
     try:
@@ -242,7 +252,7 @@ def build_services(settings: Settings, home: Home, base_url: str) -> Services:
         bootstrap(database, home, settings, time.time())
         keys = Keys.load(home.keys)
         objects = open_objects(settings.storage.url or str(home.blobs), settings.storage.options)
-        return Services(
+        services = Services(
             settings=settings,
             base_url=base_url,
             database=database,
@@ -251,8 +261,9 @@ def build_services(settings: Settings, home: Home, base_url: str) -> Services:
             principals=Principals(database),
             workspaces=Workspaces(database),
             blobs=BlobStore(database, objects),
-            control=Control(),
         )
+        services.control = Control(services, engine or make_engine(settings, home, base_url))
+        return services
     except BaseException:
         database.close()
         raise

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from noriba.database import Database
 from noriba.identity.keys import Keys
@@ -31,10 +32,25 @@ class Services:
     principals: Principals
     workspaces: Workspaces
     blobs: BlobStore
-    control: Control
     clock: Callable[[], float] = field(default=time.time)
+    _control: Control | None = None
+
+    @property
+    def control(self) -> Control:
+        """The controller of jobs and nodes, which itself stands on these services."""
+        assert self._control is not None
+        return self._control
+
+    @control.setter
+    def control(self, control: Control) -> None:
+        self._control = control
 
     @property
     def host(self) -> str:
         """``host:port`` of the server."""
         return self.base_url.partition("://")[2]
+
+    def blob_url(self, account: str, container: str, name: str, query: str = "") -> str:
+        """The address of a blob on this server; ``query`` is a SAS."""
+        path = f"/blob/{account}.blob.local/{container}/{quote(name)}"
+        return f"{self.base_url}{path}{'?' if query else ''}{query}"
