@@ -17,10 +17,11 @@ BASE = "https://127.0.0.1:8443"
         ("https://other:1/blob/ws1.blob.local/c1", BlobAddress(account="ws1", container="c1", path="")),
         (f"{BASE}/mlflow/v1.0", None),
         ("s3://bucket/blob/x/y", None),
+        ("https://[/blob/ws1/c1/x", None),
     ],
 )
 def test_own_addresses(url: str, address: BlobAddress | None) -> None:
-    assert own_blob(BASE, url) == address
+    assert own_blob(url) == address
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,7 @@ def test_own_addresses(url: str, address: BlobAddress | None) -> None:
         (
             "https://acct.blob.core.windows.net/c/p/a.csv?sv=1&sig=x",
             BlobAddress(
+                account="acct",
                 container="c",
                 path="p/a.csv",
                 container_url="https://acct.blob.core.windows.net/c",
@@ -37,11 +39,18 @@ def test_own_addresses(url: str, address: BlobAddress | None) -> None:
         ),
         (
             "wasbs://c@acct.blob.core.windows.net/p/",
-            BlobAddress(container="c", path="p/", container_url="https://acct.blob.core.windows.net/c"),
+            BlobAddress(
+                account="acct", container="c", path="p/", container_url="https://acct.blob.core.windows.net/c"
+            ),
         ),
         (
             "abfss://fs@acct.dfs.core.windows.net/p",
-            BlobAddress(container="fs", path="p", container_url="https://acct.blob.core.windows.net/fs"),
+            BlobAddress(
+                account="acct",
+                container="fs",
+                path="p",
+                container_url="https://acct.blob.core.windows.net/fs",
+            ),
         ),
         ("https://example.com/data.csv", None),
         ("wasbs://acct.blob.core.windows.net/p", None),

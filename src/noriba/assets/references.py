@@ -104,7 +104,7 @@ _LOCATION_ASSET = re.compile(f"locations/[^/]+/workspaces/(?P<workspace_id>[^/]+
 _SHORT_ASSET = re.compile(_ASSET)
 _SHORT_DATASTORE = re.compile(_DATASTORE)
 _JOB_OUTPUT = re.compile(
-    f"(?:{_WORKSPACE}/)?jobs/(?P<job>[^/]+)/outputs/(?P<output>[^/]+)(?:/paths(?:/(?P<path>[\s\S]*))?|/)?"
+    rf"(?:{_WORKSPACE}/)?jobs/(?P<job>[^/]+)/outputs/(?P<output>[^/]+)(?:/paths(?:/(?P<path>[\s\S]*))?|/)?"
 )
 _NAMED = re.compile(r"(?P<name>[\w.-]+)(?::(?P<version>[\w.+-]+)|@(?P<label>[\w.-]+))")
 _RUN = re.compile(r"runs:/+(?P<run>[^/?]+)(?:/(?P<path>[\s\S]*))?")

@@ -1,4 +1,4 @@
-"""Register what a job made: an output becomes a version of a data asset or a model."""
+"""Registering what jobs made."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from noriba.assets import store
-from noriba.database.tables import asset_containers, asset_versions
-from noriba.models.asset import AssetKind
-from noriba.models.errors import Conflict
+from noriba.assets import documents, store, versions
+from noriba.models.asset import AssetKind, Version
 
 
 def register_output_in(
@@ -24,81 +22,44 @@ def register_output_in(
     output: str,
     created_by: str,
     now: float,
-) -> str:
-    """Inside a write: register an output; returns the version (the next number when none is given).
+) -> Version:
+    """Register the output of a job as a data asset, or as a model where ``type`` is one.
 
-    Doing it again for the same data changes nothing. Raises Conflict when the version holds something else.
+    ``uri`` is the long form of its path. Without a version it gets the next number. Registering the same again
+    changes nothing. Raises BadRequest (name) and Conflict (the version exists with other content).
     """
     is_model = type.endswith("_model")
     kind: AssetKind = "models" if is_model else "data"
-    field = "modelUri" if is_model else "dataUri"
-    container = store.find_container(connection, scope, kind, name)
-    version = version or (container.next_version if container else "1")
-    existing = store.find_version(connection, scope, kind, name, version)
-    if existing is not None:
-        if existing.properties.get(field) == uri:
-            return version
-        raise Conflict(
-            f"'{name}:{version}' exists already and holds other data. Leave the version out, or name one that is free."
-        )
-    number = int(version) if version.isdigit() else 0
-    if container is None:
-        connection.execute(
-            asset_containers.insert().values(
-                scope=scope,
-                kind=kind,
-                key=name.lower(),
-                name=name,
-                properties={} if is_model else {"dataType": type},
-                is_archived=False,
-                latest_version=version,
-                highest_number=number,
-                created_at=now,
-                created_by=created_by,
-                modified_at=now,
-            )
-        )
-    else:
-        connection.execute(
-            asset_containers.update()
-            .where(
-                asset_containers.c.scope == scope,
-                asset_containers.c.kind == kind,
-                asset_containers.c.key == name.lower(),
-            )
-            .values(
-                latest_version=version,
-                highest_number=sa.case(
-                    (asset_containers.c.highest_number > number, asset_containers.c.highest_number),
-                    else_=number,
-                ),
-                modified_at=now,
-            )
-        )
     properties: dict[str, Any] = {
-        field: uri,
-        ("modelType" if is_model else "dataType"): type,
         "isAnonymous": False,
         "isArchived": False,
-        "description": None,
         "tags": {},
-        "properties": {"azureml.jobName": job, "azureml.outputName": output},
+        "properties": {"azureml.sourceOutput": output},
     }
     if is_model:
-        properties.update(jobName=job, flavors={})
-    connection.execute(
-        asset_versions.insert().values(
-            scope=scope,
-            kind=kind,
-            key=name.lower(),
-            name=name,
-            version=version,
-            properties=properties,
-            is_archived=False,
-            is_anonymous=False,
-            created_at=now,
-            created_by=created_by,
-            modified_at=now,
-        )
+        properties |= {"modelType": type, "modelUri": uri.rstrip("/"), "jobName": job}
+    else:
+        properties |= {"dataType": type, "dataUri": uri}
+        properties["properties"]["azureml.sourceJob"] = job
+    if not version:
+        latest = _same(connection, scope, kind, name, properties)
+        if latest is not None:
+            return latest
+        version = versions.next_version(connection, scope, kind, name)
+    checked = documents.check_properties(kind, name, version, {"properties": properties})
+    found, _ = versions.put_version(
+        connection, scope, kind, name, version, checked, created_by=created_by, now=now
     )
-    return version
+    return found
+
+
+def _same(
+    connection: sa.Connection, scope: str, kind: AssetKind, name: str, properties: dict[str, Any]
+) -> Version | None:
+    """The latest version if it is this very output already (a job that is finished twice registers once)."""
+    latest = store.find_latest(connection, scope, kind, name, archived=True)
+    if latest is not None and documents.content_of(kind, latest.properties) == documents.content_of(
+        kind, properties
+    ):
+        return latest
+    return None

@@ -243,7 +243,8 @@ class Resolver:
             raise BadRequest(
                 _UNREADABLE[reference.scheme].format(self.text), code="InvalidReference", target=self.text
             )
-        own = own_blob(self.services.base_url, url)
+        # Code is registered under the address that Azure would give it (urls.in_azure).
+        own = own_blob(url) or azure_blob(url)
         if own is not None and (owner := await self._owner_of(own.account)):
             await self._enter_own(owner, home)
             is_folder = await self._is_folder(own.path, own.account, own.container)
@@ -327,7 +328,7 @@ class Resolver:
         resolved: dict[str, Any],
     ) -> Reference:
         stored = (resolved.get("outputs") or {}).get(reference.output) or {}
-        uri = stored.get("uri") or declared.get("uri")
+        uri = (stored.get("data") or {}).get("uri") or declared.get("uri")
         if not uri:
             default = await self.services.database.read(
                 lambda connection: datastores.get_default(connection, home.id)

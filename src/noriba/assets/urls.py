@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
@@ -11,12 +11,12 @@ import msgspec
 class BlobAddress(msgspec.Struct, frozen=True, kw_only=True):
     """A path in a container of an Azure Blob endpoint. ``container_url`` has no query, ``path`` no leading slash.
 
-    ``account`` is set (and ``container_url`` empty) when the endpoint is this server's own.
+    ``container_url`` is empty for the addresses of this server's own endpoint.
     """
 
+    account: str
     container: str
     path: str
-    account: str = ""
     container_url: str = ""
     sas: str = ""
 
@@ -24,13 +24,14 @@ class BlobAddress(msgspec.Struct, frozen=True, kw_only=True):
 _AZURE_HOST = re.compile(r"(?P<account>[a-z0-9-]+)\.(?:blob|dfs)\.(?P<suffix>[\w.-]+)")
 
 
-def own_blob(base_url: str, url: str) -> BlobAddress | None:
-    """The address if ``url`` is one of this server's blobs: ``{base}/blob/{account}.blob.{suffix}/{container}/…``.
+def own_blob(url: str) -> BlobAddress | None:
+    """The address if ``url`` looks like one of this server's blobs: ``…/blob/{account}.blob.{suffix}/{container}/…``.
 
     The host is not compared: the server may have been reached under another name or port when it was written.
+    Whether there is such an account is for the caller to find out.
     """
-    parts = urlsplit(url)
-    if parts.scheme != urlsplit(base_url).scheme:
+    parts = _split(url)
+    if parts is None or parts.scheme != "https":
         return None
     segments = [segment for segment in parts.path.split("/") if segment]
     if len(segments) < 3 or segments[0].lower() != "blob":
@@ -44,7 +45,9 @@ def own_blob(base_url: str, url: str) -> BlobAddress | None:
 
 def azure_blob(url: str) -> BlobAddress | None:
     """The address if ``url`` is in an Azure storage account: https of a blob or dfs host, wasb[s], abfs[s]."""
-    parts = urlsplit(url)
+    parts = _split(url)
+    if parts is None:
+        return None
     host = (parts.hostname or "").lower()
     match = _AZURE_HOST.fullmatch(host)
     if match is None:
@@ -57,8 +60,27 @@ def azure_blob(url: str) -> BlobAddress | None:
     if not container:
         return None
     return BlobAddress(
+        account=match["account"],
         container=container,
         path=unquote(path) if parts.scheme in ("http", "https") else path,
         container_url=f"https://{endpoint}{f':{parts.port}' if parts.port else ''}/{container}",
         sas=parts.query if "sig=" in parts.query else "",
     )
+
+
+def in_azure(address: BlobAddress) -> str:
+    """How Azure would write the address of one of this server's blobs.
+
+    The SDK downloads code from addresses of this form only, and takes nothing from them but container and path
+    (wire.md 3.2).
+    """
+    return f"https://{address.account}.blob.core.windows.net/{address.container}/{address.path}"
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port, parts.hostname
+    except ValueError:
+        return None
+    return parts
