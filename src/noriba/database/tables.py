@@ -6,7 +6,7 @@ need. Times are UTC seconds (see types.Timestamp).
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Double, Index, Integer, LargeBinary, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, Table, Text, UniqueConstraint
 
 from noriba.database.types import Json, Timestamp, metadata
 
@@ -81,7 +81,7 @@ asset_containers = Table(
     Column("properties", Json, nullable=False),
     Column("is_archived", Boolean, nullable=False, default=False),
     Column("latest_version", Text),
-    Column("highest_number", Integer, nullable=False, default=0),
+    Column("highest_number", BigInteger, nullable=False, default=0),
     Column("created_at", Timestamp, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("modified_at", Timestamp, nullable=False),
