@@ -80,6 +80,9 @@ class RuntimeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     python_version: Literal["nearest", "exact"] = "nearest"
     """What to do when the Python version an environment asks for can not be had: take the nearest with a
     warning in the job's log, or refuse."""
+    environments: str = ""
+    """Folder in which built environments are kept, by default ``environments`` in the home. Homes of one machine
+    may share one."""
     pass_environment: list[str] = []
     """Further environment variables of the node (wildcards allowed) that jobs inherit."""
 
