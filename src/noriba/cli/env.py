@@ -94,12 +94,12 @@ def run(cli: Cli, program: tuple[str, ...]) -> None:
 @click.option("--print", "only_print", is_flag=True, help="Print the address instead of opening it.")
 def open_studio(cli: Cli, only_print: bool) -> None:
     """Open the Studio in the browser."""
-    show_page(f"{cli.target.base_url}/", only_print=only_print)
+    show_page(f"{cli.target.base_url}/studio/", only_print=only_print)
 
 
-def show_page(url: str, *, only_print: bool = False) -> None:
+def show_page(url: str, *, only_print: bool = False, to_stderr: bool = False) -> None:
     """Print an address and, on a desktop, open it."""
-    click.echo(url)
+    click.echo(url, err=to_stderr)
     if not only_print and (
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform == "darwin"
     ):

@@ -131,7 +131,7 @@ def status_document(place: Home, info: ServerInfo | None) -> dict[str, Any]:
         "storage": info.storage,
         "urls": {
             "api": info.base_url,
-            "studio": f"{info.base_url}/",
+            "studio": f"{info.base_url}/studio/",
             "mlflow": info.base_url,
             "metrics": f"{info.base_url}/metrics",
         },

@@ -216,7 +216,7 @@ def _say_more(place: Home, info: ServerInfo) -> None:
             "Engine",
             f"{info.engine}, {info.sizing} sizing, {info.isolation} isolation {info.isolation_reason}".strip(),
         ),
-        ("Studio", f"{info.base_url}/"),
+        ("Studio", f"{info.base_url}/studio/"),
         ("Next", f'eval "$(noriba env{flag})"'),
         ("", f"noriba job create --file job.yml --stream{flag}"),
     ):

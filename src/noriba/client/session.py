@@ -23,16 +23,20 @@ class Session:
 
     def token(self, *, lifetime_s: int | None = None) -> str:
         """A new access token for the server. Raises ApiError when the secret is not (or no more) good."""
+        return self.token_for(self.target.base_url, lifetime_s=lifetime_s)[0]
+
+    def token_for(self, resource: str, *, lifetime_s: int | None = None) -> tuple[str, int]:
+        """A new access token for a resource, and when it expires (seconds since the epoch)."""
         answer = self._connected(
             "GET",
             "/msi/token",
-            query={"resource": self.target.base_url, "lifetime_s": lifetime_s},
+            query={"resource": resource, "lifetime_s": lifetime_s},
             headers={"secret": self.target.secret},
         )
         document = answer.json()
         if answer.status != 200 or not isinstance(document, dict):
             raise ApiError.from_answer(answer.status, document, "The server gives no token.")
-        return str(document["access_token"])
+        return str(document["access_token"]), int(document["expires_on"])
 
     def call(
         self,
