@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -17,10 +18,21 @@ from noriba.home import Home, ServerInfo
 class ServerProcess:
     """``noriba up`` on a free port in a home of its own. ``start`` waits until it is ready."""
 
-    def __init__(self, home: Path, *arguments: str, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *arguments: str,
+        environ: dict[str, str] | None = None,
+        database: str | None = None,
+        environments: Path | None = None,
+    ) -> None:
         self.home = Home(home)
         self.arguments = arguments
         self.environ = environ or {}
+        if database:
+            self.environ = {"NORIBA_DATABASE_URL": database, **self.environ}
+        if environments:
+            self.environ = {"NORIBA_RUNTIME_ENVIRONMENTS": str(environments), **self.environ}
         self.process: subprocess.Popen[bytes] | None = None
         self.log_file = home.with_name(home.name + ".log")
         self.port = 0
@@ -63,9 +75,13 @@ class ServerProcess:
     def url(self) -> str:
         return f"https://127.0.0.1:{self.port}"
 
+    def tls(self) -> ssl.SSLContext:
+        """Trusts the server's CA."""
+        return ssl.create_default_context(cafile=str(self.home.ca_file))
+
     def client(self, *, audience: str | None = None, secret: str | None = None) -> httpx.Client:
         """An HTTP client signed in as the local user (or whoever has ``secret``)."""
-        client = httpx.Client(base_url=self.url, verify=str(self.home.ca_file), timeout=30)
+        client = httpx.Client(base_url=self.url, verify=self.tls(), timeout=30)
         if secret is None:
             credentials = self.home.credentials()
             assert credentials is not None
@@ -96,6 +112,16 @@ class ServerProcess:
     def stop(self) -> None:
         """Stop gracefully."""
         self._end(signal.SIGTERM)
+
+    def destroy(self) -> None:
+        """Stop the server and its nodes, with all that runs on them."""
+        self.stop()
+        subprocess.run(
+            [sys.executable, "-m", "noriba.cli.main", "down", "--all", "--home", str(self.home.path)],
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
 
     def _end(self, number: signal.Signals) -> None:
         if self.process is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from noriba.models.workspace import Workspace
 from noriba.server import build_services
 from noriba.services import Services
 from noriba.settings import load_settings
+from tests.databases import NewDatabase
 
 ENVIRONMENT = "azureml://registries/azureml/environments/sklearn-1.5/labels/latest"
 
@@ -147,9 +148,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def plane(tmp_path: Path, clock: Clock) -> AsyncIterator[Plane]:
+async def plane(tmp_path: Path, clock: Clock, new_database: NewDatabase) -> AsyncIterator[Plane]:
     """A control plane with an engine of 8 nodes."""
-    settings = load_settings(home=tmp_path / "home", environ={})
+    settings = load_settings(home=tmp_path / "home", environ={}, flags={"database.url": new_database()})
     home = Home(settings.home_path)
     home.prepare()
     engine = MemoryEngine(max_nodes=8)
@@ -161,6 +162,3 @@ async def plane(tmp_path: Path, clock: Clock) -> AsyncIterator[Plane]:
     yield plane
     await services.control.stop()
     services.database.close()
-
-
-Submit = Callable[..., Any]
