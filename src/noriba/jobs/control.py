@@ -117,14 +117,14 @@ class Control:
 
     async def cycle(self) -> None:
         """One scheduling cycle."""
-        waiting, alive = await self._database.read(snapshot_in)
+        snapshot = await self._database.read(snapshot_in)
         now = self._services.clock()
         limits = Limits(
             max_nodes=self.engine.offer().max_nodes,
             keep_warm_s=self._settings.keep_warm_s,
             max_node_age_s=self._settings.max_node_age_s,
         )
-        plan = schedule(waiting, alive, limits, now)
+        plan = snapshot.news(schedule(snapshot.waiting, snapshot.alive, limits, now))
         if not (plan.placed or plan.released or plan.waiting):
             return
         keys = self._services.keys

@@ -35,18 +35,25 @@ def node_key(row: Any) -> tuple[str, ...]:
     return (row.workspace_id, row.identity_scope, row.compute, row.size, row.tier)
 
 
-def snapshot_in(connection: sa.Connection) -> tuple[list[WaitingJob], list[NodeView]]:
+class Snapshot(msgspec.Struct, kw_only=True):
+    """What a cycle decides over. ``reasons`` are what waiting jobs say already, by sequence."""
+
+    waiting: list[WaitingJob]
+    alive: list[NodeView]
+    reasons: dict[int, tuple[str, str]]
+
+    def news(self, plan: Plan) -> Plan:
+        """The plan without waits that the jobs tell of already."""
+        waiting = [
+            wait for wait in plan.waiting if self.reasons.get(wait.job.sequence) != (wait.code, wait.message)
+        ]
+        return Plan(placed=plan.placed, waiting=waiting, released=plan.released)
+
+
+def snapshot_in(connection: sa.Connection) -> Snapshot:
     """The waiting jobs at the head of the queue and all nodes alive."""
-    waiting = [
-        WaitingJob(
-            sequence=row.sequence,
-            name=row.name,
-            workspace_id=row.workspace_id,
-            key=node_key(row),
-            node_count=row.instance_count,
-            priority=row.priority,
-        )
-        for row in connection.execute(
+    rows = list(
+        connection.execute(
             sa.select(
                 jobs.c.sequence,
                 jobs.c.name,
@@ -57,12 +64,25 @@ def snapshot_in(connection: sa.Connection) -> tuple[list[WaitingJob], list[NodeV
                 jobs.c.tier,
                 jobs.c.instance_count,
                 jobs.c.priority,
+                jobs.c.reason,
             )
             .where(jobs.c.status == JobStatus.QUEUED.value)
             .order_by(jobs.c.priority.desc(), jobs.c.sequence)
             .limit(QUEUE_LIMIT)
         )
+    )
+    waiting = [
+        WaitingJob(
+            sequence=row.sequence,
+            name=row.name,
+            workspace_id=row.workspace_id,
+            key=node_key(row),
+            node_count=row.instance_count,
+            priority=row.priority,
+        )
+        for row in rows
     ]
+    reasons = {row.sequence: (row.reason["code"], row.reason["message"]) for row in rows if row.reason}
     alive = [
         NodeView(
             id=row.id,
@@ -84,7 +104,7 @@ def snapshot_in(connection: sa.Connection) -> tuple[list[WaitingJob], list[NodeV
             ).where(nodes.c.state.in_([state.value for state in ALIVE]))
         )
     ]
-    return waiting, alive
+    return Snapshot(waiting=waiting, alive=alive, reasons=reasons)
 
 
 def commit_in(connection: sa.Connection, plan: Plan, keys: Keys, engine: str, now: float) -> Effects:
@@ -103,14 +123,11 @@ def commit_in(connection: sa.Connection, plan: Plan, keys: Keys, engine: str, no
     for place in plan.placed:
         _place_in(connection, place, keys, engine, now, effects)
     for wait in plan.waiting:
-        row = find_in(connection, wait.job.workspace_id, wait.job.name)
-        reason = {"code": wait.code, "message": wait.message}
-        if row is None or row.status != JobStatus.QUEUED.value:
-            continue
-        if not row.reason or {"code": row.reason["code"], "message": row.reason["message"]} != reason:
-            connection.execute(
-                jobs.update().where(jobs.c.sequence == row.sequence).values(reason={**reason, "since": now})
-            )
+        connection.execute(
+            jobs.update()
+            .where(jobs.c.sequence == wait.job.sequence, jobs.c.status == JobStatus.QUEUED.value)
+            .values(reason={"code": wait.code, "message": wait.message, "since": now})
+        )
     return effects
 
 
