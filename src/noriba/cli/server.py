@@ -206,6 +206,8 @@ def logs(home: Path | None, follow: bool, lines: int) -> None:
 def _start_of_last(file: BinaryIO, lines: int) -> int:
     """Where the last ``lines`` lines begin."""
     end = position = file.seek(0, os.SEEK_END)
+    if not lines:
+        return end
     found = 0
     while position > 0:
         size = min(65536, position)
@@ -218,7 +220,7 @@ def _start_of_last(file: BinaryIO, lines: int) -> int:
                 found += 1
                 if found >= lines:
                     return position + index + 1
-    return 0 if lines else end
+    return 0
 
 
 def _copy(file: BinaryIO, path: Path, follow: bool) -> None:
