@@ -81,6 +81,10 @@ class Routes:
         return self.add("HEAD", path, **options)
 
 
+Fallback = Callable[[str, str], tuple[Route, dict[str, str]] | None]
+"""Asked for the route of a method and path that no route matches."""
+
+
 class _Branch:
     __slots__ = ("literals", "parameter", "rest", "routes")
 
@@ -94,8 +98,9 @@ class _Branch:
 class Router:
     """All routes, as a tree of path segments."""
 
-    def __init__(self, *modules: Routes) -> None:
+    def __init__(self, *modules: Routes, fallback: Fallback | None = None) -> None:
         self._root = _Branch()
+        self._fallback = fallback
         self._all: list[Route] = []
         for module in modules:
             for route in module.routes:
@@ -136,6 +141,10 @@ class Router:
                 f"{method} is not supported here; {', '.join(sorted(known_methods))} would be.",
                 info={"allow": sorted(known_methods)},
             )
+        if self._fallback is not None:
+            last = self._fallback(method, path)
+            if last is not None:
+                return last
         raise NotFound(f"No resource of this kind: {path}. Check the address.", code="InvalidResourceType")
 
     def _find(
