@@ -148,32 +148,55 @@ class BlobStore:
         Raises NotFound (no such container), BadRequest (name), Conflict and PreconditionFailed (conditions),
         Unavailable, and whatever ``data`` raises.
         """
-        check_blob_name(name)
-        await self._check_before_upload(account, container, name, conditions)
+        await self.check_before_upload(account, container, name, conditions)
         headers = headers or BlobHeaders(content_type=content_type or "application/octet-stream")
-        now = self.clock()
-
         async with self.upload() as upload:
             await fill(upload, data)
-            new = index.Replacement(
-                kind=kind,
-                content_id=upload.content_id,
-                size=upload.size,
+            return await self.commit(
+                upload,
+                (account, container, name),
                 headers=headers,
-                metadata=metadata or {},
-                tags=tags or {},
+                metadata=metadata,
+                tags=tags,
+                kind=kind,
+                conditions=conditions,
             )
 
-            def write(connection: sa.Connection) -> BlobProperties:
-                upload.commit(connection)
-                return index.replace_blob(connection, account, container, name, new, conditions, now)
+    async def commit(
+        self,
+        upload: Upload,
+        target: tuple[str, str, str],
+        *,
+        headers: BlobHeaders,
+        metadata: dict[str, str] | None = None,
+        tags: dict[str, str] | None = None,
+        kind: BlobKind = "BlockBlob",
+        conditions: Conditions = NO_CONDITIONS,
+    ) -> BlobProperties:
+        """Make a finished upload the blob ``target`` (account, container, name). Raises as ``put`` does."""
+        account, container, name = target
+        now = self.clock()
+        new = index.Replacement(
+            kind=kind,
+            content_id=upload.content_id,
+            size=upload.size,
+            headers=headers,
+            metadata=metadata or {},
+            tags=tags or {},
+        )
 
-            return await self.database.write(write)
+        def write(connection: sa.Connection) -> BlobProperties:
+            upload.commit(connection)
+            return index.replace_blob(connection, account, container, name, new, conditions, now)
 
-    async def _check_before_upload(
+        return await self.database.write(write)
+
+    async def check_before_upload(
         self, account: str, container: str, name: str, conditions: Conditions
     ) -> None:
-        # What can not be accepted is told before the bytes are sent; the commit checks again.
+        """Raise what the commit would raise, before bytes are sent in vain (the commit checks again)."""
+        check_blob_name(name)
+
         def check(connection: sa.Connection) -> None:
             index.container_id(connection, account, container)
             if conditions != NO_CONDITIONS:
