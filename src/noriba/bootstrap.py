@@ -9,7 +9,6 @@ import sqlalchemy as sa
 
 from noriba.database import Database
 from noriba.database.tables import meta, workspaces
-from noriba.datastores import insert_built_in
 from noriba.home import Credentials, Home
 from noriba.identity.keys import new_secret
 from noriba.identity.principals import insert_principal
@@ -43,7 +42,7 @@ def bootstrap(database: Database, home: Home, settings: Settings, now: float) ->
             connection.execute(sa.select(workspaces.c.id).where(workspaces.c.key == key)).one_or_none()
             is None
         ):
-            workspace = insert_workspace(
+            insert_workspace(
                 connection,
                 subscription_id=first.subscription_id,
                 resource_group=first.resource_group,
@@ -53,7 +52,6 @@ def bootstrap(database: Database, home: Home, settings: Settings, now: float) ->
                 created_by=credentials.user,
                 now=now,
             )
-            insert_built_in(connection, workspace, created_by=credentials.user, now=now)
 
     # The secret is on disk before the database knows it: a crash in between is mended by the next start.
     home.write_credentials(credentials)

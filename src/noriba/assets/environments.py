@@ -14,6 +14,8 @@ from noriba.services import Services
 
 CURATED_REGISTRY = "azureml"
 """The registry that holds the curated environments."""
+CURATED_PREFIX = "azureml-"
+"""Workspaces show the curated environments whose names begin so, in any case. Nobody else's may."""
 
 
 async def resolve_environment(
@@ -23,10 +25,7 @@ async def resolve_environment(
     *,
     principal: Principal | None = None,
 ) -> ResolvedEnvironment:
-    """What the environment behind ``environment_id`` is made of. Raises BadRequest, NotFound and Forbidden.
-
-    A name of the workspace's own hides a curated environment of the same name.
-    """
+    """What the environment behind ``environment_id`` is made of. Raises BadRequest, NotFound and Forbidden."""
     reference = parse_reference(environment_id)
     if not isinstance(reference, AssetReference) or reference.kind not in ("", "environments"):
         raise BadRequest(
@@ -40,7 +39,8 @@ async def resolve_environment(
     found = None if is_curated else await resolver.version(reference, required=False)
     if found is not None:
         return await _of_version(services, workspace, found, principal)
-    curated = curated_of(reference) if is_curated or not reference.registry else None
+    is_view = not reference.registry and reference.name.lower().startswith(CURATED_PREFIX)
+    curated = curated_of(reference) if is_curated or is_view else None
     if curated is None:
         raise no_version("environments", reference, environment_id)
     version = reference.version or curated.latest

@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
-from noriba.rest import agents, blob, bootstrap, history, jobs
+from noriba.rest import (
+    agents,
+    assets,
+    blob,
+    bootstrap,
+    computes,
+    datastores,
+    history,
+    jobs,
+    operations,
+    registries,
+    workspaces,
+)
 from noriba.rest.router import Router
 
 
 def all_routes() -> Router:
     """The one router, made of every module's routes."""
-    return Router(bootstrap.routes, blob.routes, jobs.routes, history.routes, agents.routes, fallback=blob.registry_route)
+    return Router(
+        bootstrap.routes,
+        blob.routes,
+        workspaces.routes,
+        datastores.routes,
+        assets.routes,
+        registries.routes,
+        computes.routes,
+        operations.routes,
+        jobs.routes,
+        history.routes,
+        agents.routes,
+        fallback=blob.registry_route,
+    )

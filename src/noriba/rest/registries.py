@@ -1,0 +1,129 @@
+"""Registries: where they are, and their assets (wire.md 7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from noriba.assets.environments import CURATED_REGISTRY
+from noriba.database.tables import asset_containers
+from noriba.models.errors import Forbidden, NotFound
+from noriba.rest.asset_documents import Place
+from noriba.rest.assets import asset_routes
+from noriba.rest.call import Call
+from noriba.rest.documents import PROVIDER
+from noriba.rest.router import Routes
+
+routes = Routes()
+
+RESOURCE_GROUP = "registries"
+"""The resource group that registries are published under; those of workspaces do not matter here."""
+DATA_PLANE = "/regrp/mferp/managementfrontend"
+_REGISTRY = f"/subscriptions/{{sub}}/resourceGroups/{{group}}/providers/{PROVIDER}/registries/{{registry}}"
+
+
+@routes.get("/ty/{host}/registrymanagement/v1.0/registries/{registry}/discovery")
+@routes.get("/registrymanagement/v1.0/registries/{registry}/discovery")
+async def discovery(call: Call) -> Any:
+    """Where the data plane of a registry is (wire.md 7.1)."""
+    registry = call.params["registry"]
+    await _check_exists(call, registry)
+    first = call.services.settings.workspace
+    return {
+        "registryName": registry.lower(),
+        "tenantId": call.principal.tenant_id,
+        "registryLocation": first.location,
+        "regions": [first.location],
+        "primaryRegionResourceProviderUri": f"{call.services.base_url}/regrp/",
+        "resourceGroup": RESOURCE_GROUP,
+        "subscriptionId": first.subscription_id,
+        "managedResourceGroup": RESOURCE_GROUP,
+    }
+
+
+@routes.get(_REGISTRY)
+async def get_registry(call: Call) -> Any:
+    """A registry as a resource."""
+    registry = call.params["registry"]
+    await _check_exists(call, registry)
+    return _document(call, registry.lower())
+
+
+@routes.get(f"/subscriptions/{{sub}}/resourceGroups/{{group}}/providers/{PROVIDER}/registries")
+@routes.get(f"/subscriptions/{{sub}}/providers/{PROVIDER}/registries")
+async def list_registries(call: Call) -> Any:
+    """All registries."""
+
+    def read(connection: sa.Connection) -> list[str]:
+        scope = asset_containers.c.scope
+        statement = sa.select(scope).distinct().where(scope.startswith("registry:"))
+        return list(connection.execute(statement.order_by(scope)).scalars())
+
+    _check_role(call, "read")
+    scopes = await call.services.database.read(read)
+    names = [CURATED_REGISTRY, *(scope.removeprefix("registry:") for scope in scopes)]
+    return {"value": [_document(call, name) for name in dict.fromkeys(names)]}
+
+
+def _document(call: Call, registry: str) -> dict[str, Any]:
+    first = call.services.settings.workspace
+    group = call.params.get("group", RESOURCE_GROUP)
+    path = _REGISTRY.format(sub=first.subscription_id, group=group, registry=registry)
+    return {
+        "id": path,
+        "name": registry,
+        "type": f"{PROVIDER}/registries",
+        "location": first.location,
+        "tags": {},
+        "identity": {"type": "SystemAssigned"},
+        "properties": {
+            "description": "Curated environments" if registry == CURATED_REGISTRY else None,
+            "publicNetworkAccess": "Enabled",
+            "discoveryUrl": f"{call.services.base_url}/registrymanagement/v1.0/registries/{registry}/discovery",
+            "intellectualPropertyPublisher": None,
+            "mlFlowRegistryUri": f"azureml://{call.services.host}/mlflow/v1.0{path}",
+            "managedResourceGroup": {"resourceId": None},
+            "regionDetails": [],
+        },
+    }
+
+
+async def registry_place(call: Call) -> Place:
+    """The place of a request to a registry. Anybody with a role may read, owners of everything may write."""
+    registry = call.params["registry"].lower()
+    reads = call.request.method in ("GET", "HEAD")
+    _check_role(call, "read" if reads else "write")
+    if reads:
+        await _check_exists(call, registry)
+    return Place(scope=f"registry:{registry}", registry=registry)
+
+
+def _check_role(call: Call, action: str) -> None:
+    roles = call.principal.roles
+    allowed = bool(roles) if action == "read" else call.principal.may("write", "*")
+    if not allowed:
+        raise Forbidden(
+            f"'{call.principal.name}' has no role that allows this in registries. Ask an administrator for one.",
+            target="registry",
+        )
+
+
+async def _check_exists(call: Call, registry: str) -> None:
+    if registry.lower() == CURATED_REGISTRY:
+        return
+    scope = f"registry:{registry.lower()}"
+    found = await call.services.database.read(
+        lambda connection: connection.execute(
+            sa.select(asset_containers.c.scope).where(asset_containers.c.scope == scope).limit(1)
+        ).one_or_none()
+    )
+    if found is None:
+        raise NotFound(
+            f"There is no registry '{registry}'. The curated environments are in '{CURATED_REGISTRY}'.",
+            code="RegistryNotFound",
+            target="registry",
+        )
+
+
+asset_routes(routes, DATA_PLANE + _REGISTRY, registry_place)
