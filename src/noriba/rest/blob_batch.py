@@ -100,9 +100,10 @@ def _headers(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
 
 
 def _address(request: BlobRequest, path: str) -> Address:
-    """Clients leave the account out of the parts' paths when the address of the account is a path."""
+    """Clients leave out of the parts' paths what comes before the account, or before the container."""
     if not path.lower().startswith("/blob/"):
-        path = f"/blob/{request.account}/{path.lstrip('/')}"
+        has_account = parse_address(f"/blob{path}").account == request.account
+        path = f"/blob{path}" if has_account else f"/blob/{request.account}/{path.lstrip('/')}"
     address = parse_address(path)
     if address.account != request.account or (request.container and address.container != request.container):
         raise BadRequest("A part of the batch is for another account or container.", code="InvalidInput")
