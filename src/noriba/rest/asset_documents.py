@@ -61,6 +61,8 @@ async def version_document(
         }
     elif kind == "environments":
         properties = {"environmentType": "UserCreated", "osType": "Linux", **properties}
+        if "build" in properties:
+            properties["build"] = {"dockerfilePath": "Dockerfile", **properties["build"]}
     defaults = {"isAnonymous": False, "isArchived": False, "tags": {}, "properties": {}}
     return {
         "id": place.id_of(kind, version.name, version.version),
