@@ -19,8 +19,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from noriba.models.errors import Forbidden, MethodNotAllowed, NoribaError
 from noriba import metrics
+from noriba.models.errors import Forbidden, MethodNotAllowed, NoribaError
 from noriba.rest.authentication import authenticate
 from noriba.rest.call import Call
 from noriba.rest.errors import error_response

@@ -6,10 +6,10 @@ from typing import Any
 
 from starlette.responses import Response
 
+from noriba import metrics
 from noriba.identity.tokens import LIFETIME_S, MAX_LIFETIME_S
 from noriba.models.errors import BadRequest, Unauthenticated, Unavailable
 from noriba.models.principal import Principal
-from noriba import metrics
 from noriba.rest.call import Call
 from noriba.rest.router import PUBLIC, SELF, Routes
 

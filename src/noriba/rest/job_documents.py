@@ -9,6 +9,7 @@ from noriba.jobs.store import JobRow, computed_properties
 from noriba.models.workspace import Workspace
 from noriba.services import Services
 
+
 def iso(at: float | None) -> str | None:
     """A time as clients want it."""
     if at is None:
