@@ -119,7 +119,11 @@ def job(document: Mapping[str, Any]) -> Document:
         **_common(document),
     }
     given.pop("isArchived", None)
-    shown["compute"] = reference(given.pop("computeId", None))
+    compute = reference(given.pop("computeId", None))
+    # The SDK shortens this one, for pipelines only.
+    shown["compute"] = _short_compute(compute) if kind == "Pipeline" else compute
+    if kind == "Command":
+        given = {"inputs": {}, "outputs": {}, "environmentVariables": {}, **_without_none(given)}
     shown["code"] = reference(given.pop("codeId", None))
     shown["environment"] = reference(given.pop("environmentId", None))
     for name, convert in _JOB_PARTS.items():
@@ -158,6 +162,8 @@ def version(document: Mapping[str, Any]) -> Document:
     given = dict(document.get("properties") or {})
     spec = given.pop("componentSpec", None)
     shown: Document = {"name": name, "version": number or document.get("name"), **_common(document)}
+    if "/data/" in identifier:
+        shown["id"] = identifier
     for wire, own in (("dataType", "type"), ("modelType", "type"), ("dataUri", "path"), ("modelUri", "path")):
         if wire in given:
             shown[own] = given.pop(wire)
@@ -169,6 +175,9 @@ def version(document: Mapping[str, Any]) -> Document:
         given["condaFile"] = _conda(conda)
     if isinstance(build := given.get("build"), dict):
         given["build"] = {"path": build.get("contextUri"), "dockerfile_path": build.get("dockerfilePath")}
+    if isinstance(flavors := given.get("flavors"), dict):
+        del given["flavors"]
+        shown["flavors"] = {key: (value or {}).get("data", value) for key, value in flavors.items()}
     for hidden in ("isAnonymous", "isArchived", "environmentType", "provisioningState"):
         given.pop(hidden, None)
     shown["os_type"] = str(given.pop("osType")).lower() if given.get("osType") else None
@@ -208,6 +217,7 @@ def datastore(document: Mapping[str, Any]) -> Document:
         "name": document.get("name"),
         "type": kinds.get(kind, snake(kind)),
         **_common(document),
+        "id": document.get("id"),
         **snake_keys({key: value for key, value in given.items() if key not in ("tags", "properties")}),
         "credentials": {"type": snake(str(credentials.get("credentialsType") or "None"))},
         "tags": given.get("tags") or {},
@@ -230,10 +240,16 @@ def workspace(document: Mapping[str, Any]) -> Document:
         "discovery_url": given.pop("discoveryUrl", None),
         "mlflow_tracking_uri": given.pop("mlFlowTrackingUri", None),
         **snake_keys({key: value for key, value in given.items() if key not in ("tags", "properties")}),
-        "identity": snake_keys(document.get("identity")),
+        "identity": _workspace_identity(document.get("identity")),
         "tags": document.get("tags") or {},
     }
     return _without_none(shown)
+
+
+def _workspace_identity(identity: Any) -> Any:
+    if not isinstance(identity, dict):
+        return None
+    return {**snake_keys(identity), "type": snake(str(identity.get("type") or "None"))}
 
 
 def registry(document: Mapping[str, Any]) -> Document:
@@ -257,8 +273,22 @@ def _common(document: Mapping[str, Any]) -> Document:
     return {
         "id": reference(identifier),
         "resourceGroup": _after(identifier, "resourcegroups"),
-        "creation_context": snake_keys(document.get("systemData")) or None,
+        "creation_context": _context(document.get("systemData")),
     }
+
+
+def _context(system_data: Any) -> Document | None:
+    """When and by whom; times as Python writes them, which is how ``az ml`` shows them."""
+    if not system_data:
+        return None
+    return {
+        key: re.sub(r"Z$", "+00:00", value) if isinstance(value, str) and key.endswith("_at") else value
+        for key, value in snake_keys(system_data).items()
+    }
+
+
+def _short_compute(compute: Any) -> Any:
+    return f"azureml:{compute.rpartition('/')[2]}" if isinstance(compute, str) and "/" in compute else compute
 
 
 def _after(identifier: str, word: str) -> str | None:
@@ -332,6 +362,8 @@ def _services(services: Any) -> Any:
             one["type"] = SERVICE_TYPES.get(str(kind), kind)
         if isinstance(nodes := one.get("nodes"), dict):
             one["nodes"] = str(nodes.get("nodes_value_type", "")).lower()
+        for key, value in (service.get("properties") or {}).items():
+            one[snake(key)] = value
         shown[name] = _without_none(one)
     return shown
 
@@ -386,7 +418,7 @@ def _nodes(nodes: Any) -> Any:
             if key not in ("_source", "componentId", "computeId", "name")
         }
         one["component"] = reference(node.get("componentId"))
-        one["compute"] = reference(node.get("computeId"))
+        one["compute"] = _short_compute(reference(node.get("computeId")))
         for inputs, field in (("inputs", "job_input_type"), ("outputs", "job_output_type")):
             if isinstance(node.get(inputs), dict):
                 one[inputs] = {key: _value(value, field) for key, value in node[inputs].items()}

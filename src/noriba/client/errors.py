@@ -46,6 +46,9 @@ class ApiError(ClientError):
         self.target = target
         self.details = details or []
 
+    def __str__(self) -> str:
+        return self.message
+
     @classmethod
     def from_answer(cls, status: int, document: Any, fallback: str) -> ApiError:
         """The error in an answer; ``document`` is its decoded JSON or None when it has none."""
