@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from noriba.identity.keys import Keys
 from noriba.identity.principals import Principals
 from noriba.identity.tokens import Tokens
 from noriba.settings import Settings
+from noriba.tracking.service import Tracking
 from noriba.workspaces import Workspaces
 
 if TYPE_CHECKING:
@@ -44,6 +46,11 @@ class Services:
     @control.setter
     def control(self, control: Control) -> None:
         self._control = control
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        """Look-ups of experiment tracking, with its caches."""
+        return Tracking(self.database)
 
     @property
     def host(self) -> str:

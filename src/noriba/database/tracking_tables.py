@@ -142,6 +142,7 @@ logged_models = Table(
     Column("name", Text, nullable=False),
     Column("model_type", Text, nullable=False, default=""),
     Column("source_run_id", Text, nullable=False, default=""),
+    Column("folder", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("status_message", Text, nullable=False, default=""),
     Column("lifecycle_stage", Text, nullable=False, default="active"),
@@ -149,7 +150,9 @@ logged_models = Table(
     Column("updated_ms", BigInteger, nullable=False),
     UniqueConstraint("workspace_id", "id"),
     Index("ix_logged_models_experiment", "workspace_id", "experiment_id", "created_ms"),
+    Index("ix_logged_models_run", "workspace_id", "source_run_id"),
 )
+"""``folder`` is where its files stand among the artifacts of its source run (or of the model, without a run)."""
 
 logged_model_params = Table(
     "logged_model_params",
@@ -181,64 +184,16 @@ logged_model_metrics = Table(
     Column("dataset_digest", Text),
 )
 
-registered_models = Table(
-    "registered_models",
-    metadata,
-    Column("workspace_id", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("description", Text, nullable=False, default=""),
-    Column("created_ms", BigInteger, nullable=False),
-    Column("updated_ms", BigInteger, nullable=False),
-)
-
-registered_model_tags = Table(
-    "registered_model_tags",
-    metadata,
-    Column("workspace_id", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("key", Text, primary_key=True),
-    Column("value", Text, nullable=False),
-)
-
 registered_model_aliases = Table(
     "registered_model_aliases",
     metadata,
     Column("workspace_id", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
+    Column("model_key", Text, primary_key=True),
     Column("alias", Text, primary_key=True),
-    Column("version", Integer, nullable=False),
+    Column("version", Text, nullable=False),
 )
-
-model_versions = Table(
-    "model_versions",
-    metadata,
-    Column("workspace_id", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("description", Text, nullable=False, default=""),
-    Column("user_id", Text, nullable=False, default=""),
-    Column("stage", Text, nullable=False, default="None"),
-    Column("source", Text, nullable=False, default=""),
-    Column("storage_location", Text, nullable=False, default=""),
-    Column("run_id", Text, nullable=False, default=""),
-    Column("run_link", Text, nullable=False, default=""),
-    Column("model_id", Text, nullable=False, default=""),
-    Column("status", Text, nullable=False, default="READY"),
-    Column("status_message", Text, nullable=False, default=""),
-    Column("created_ms", BigInteger, nullable=False),
-    Column("updated_ms", BigInteger, nullable=False),
-    Index("ix_model_versions_run", "workspace_id", "run_id"),
-)
-
-model_version_tags = Table(
-    "model_version_tags",
-    metadata,
-    Column("workspace_id", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("key", Text, primary_key=True),
-    Column("value", Text, nullable=False),
-)
+"""Registered models are the workspace's model assets (tables.py); only their aliases are MLflow's own.
+``model_key`` is the name in lower case."""
 
 __all__ = [
     "experiment_tags",
@@ -247,11 +202,7 @@ __all__ = [
     "logged_model_params",
     "logged_model_tags",
     "logged_models",
-    "model_version_tags",
-    "model_versions",
     "registered_model_aliases",
-    "registered_model_tags",
-    "registered_models",
     "run_datasets",
     "run_latest_metrics",
     "run_metrics",

@@ -11,6 +11,7 @@ from noriba.rest import (
     datastores,
     history,
     jobs,
+    mlflow_routes,
     operations,
     registries,
     workspaces,
@@ -32,5 +33,6 @@ def all_routes() -> Router:
         jobs.routes,
         history.routes,
         agents.routes,
+        mlflow_routes.routes,
         fallback=blob.registry_route,
     )
