@@ -1,0 +1,5 @@
+import sys
+
+from noriba.agent.main import main
+
+sys.exit(main())

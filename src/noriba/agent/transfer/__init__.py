@@ -1,0 +1,1 @@
+"""Data to and from where it lives: blobs, web files, other object stores."""
