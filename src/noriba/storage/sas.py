@@ -64,6 +64,19 @@ def blob_sas(
     return _service_sas(key, f"/blob/{account}/{container}/{name}", "b", permissions, expires_at, starts_at)
 
 
+def account_sas(key: bytes, account: str, permissions: str, expires_at: float) -> str:
+    """A query string that allows ``permissions`` on the blobs of all containers of an account."""
+    fields = {
+        "sv": VERSION,
+        "ss": "b",
+        "srt": "co",
+        "sp": _ordered(permissions),
+        "se": wire_time(expires_at),
+    }
+    fields["sig"] = sign(key, account_string_to_sign(fields, account))
+    return urlencode(fields)
+
+
 def _service_sas(
     key: bytes,
     resource: str,
