@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from typing import Any, TextIO
 
 import click
 
@@ -17,6 +19,8 @@ from noriba.cli.framework import Cli
 from noriba.client.environment import client_environment, to_unset
 from noriba.client.errors import ApiError, ClientError
 from noriba.client.session import Session
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class SessionCredential:
@@ -39,10 +43,7 @@ def client(cli: Cli, *, registry: str | None = None) -> Any:
     os.environ.update(client_environment(cli.target, bundle_for(cli.target), os.environ))
     for name in to_unset(os.environ):
         os.environ.pop(name, None)
-    # Its notices about experimental classes and telemetry are not ours to show.
     warnings.simplefilter("ignore")
-    for logger in ("azure", "azureml", "msrest", "urllib3", "opentelemetry"):
-        logging.getLogger(logger).setLevel(logging.DEBUG if cli.debug else logging.ERROR)
     try:
         with _quiet_import():
             from azure.ai.ml import MLClient
@@ -51,6 +52,10 @@ def client(cli: Cli, *, registry: str | None = None) -> Any:
             "This command needs Azure ML's SDK to read YAML and upload files. "
             f"Install it with: pip install 'noriba[sdk]' ({error})"
         ) from error
+    if not cli.debug:
+        # Its warnings are for the user, its chatter and its notices about experimental classes are not.
+        logging.getLogger("azure.ai.ml").setLevel(logging.WARNING)
+        logging.getLogger("azure.ai.ml._utils._experimental").setLevel(logging.ERROR)
     target = cli.target
     place = {
         "subscription_id": target.subscription_id,
@@ -86,8 +91,6 @@ def load(loader: str, file: str, overrides: list[dict[str, Any]]) -> Any:
 
 def describe(loader: str, overrides: list[dict[str, Any]]) -> Any:
     """What flags alone describe. Raises ClientError."""
-    import io
-
     import azure.ai.ml
 
     read: Callable[..., Any] = getattr(azure.ai.ml, loader)
@@ -103,13 +106,27 @@ def readable_errors() -> Iterator[None]:
     from marshmallow.exceptions import ValidationError
 
     try:
-        yield
+        with nullcontext() if sys.stderr.isatty() else redirect_stderr(_Plain(sys.stderr)):
+            yield
     except HttpResponseError as error:
         raise _api_error(error) from error
     except ServiceRequestError as error:
         raise ClientError(f"The server can not be reached: {error.message}") from error
     except (MlException, ValidationError) as error:
         raise ClientError(plain(str(getattr(error, "message", None) or error))) from error
+
+
+class _Plain(io.TextIOBase):
+    """Standard error without the colours and blank lines that the SDK writes there."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def write(self, text: str) -> int:
+        without = _ESCAPES.sub("", text)
+        if without.strip():
+            self._out.write(without)
+        return len(text)
 
 
 def _api_error(error: Any) -> ApiError:
@@ -122,9 +139,7 @@ def _api_error(error: Any) -> ApiError:
 
 def plain(message: str) -> str:
     """A message without colours, blank lines and the SDK's advice to read its documentation."""
-    import re
-
-    text = re.sub(r"\x1b\[[0-9;]*m", "", message)
+    text = _ESCAPES.sub("", message)
     kept = []
     for line in text.splitlines():
         if line.startswith(("Additional Resources:", "If using the CLI,")):

@@ -42,13 +42,12 @@ def down(home: Path | None, nodes_too: bool, timeout_s: float) -> None:
     else:
         _stop(place, info, timeout_s)
         click.echo(f"Stopped the server at {info.base_url} (pid {info.pid})")
-    nodes = local_nodes(place)
-    if nodes and nodes_too:
-        from noriba.engines.local import stop_local_nodes
+    if nodes_too and place.nodes.is_dir():
+        from noriba.engines.local import stop_all_nodes
 
-        stop_local_nodes(place)
-        click.echo(f"Stopped {_counted(len(nodes), 'node')}")
-    elif nodes:
+        stopped = stop_all_nodes(place.nodes)
+        click.echo(f"Stopped {_counted(len(stopped), 'node')}")
+    elif nodes := local_nodes(place):
         go = "goes on running and is" if len(nodes) == 1 else "go on running and are"
         click.echo(
             f"{_counted(len(nodes), 'node')} {go} taken up again by the next noriba up; "
@@ -81,7 +80,11 @@ def _stop(place: Home, info: ServerInfo, timeout_s: float) -> None:
 
 def local_nodes(place: Home) -> list[str]:
     """Ids of the nodes of this home whose agents run."""
-    return []
+    if not place.nodes.is_dir() or not any(place.nodes.iterdir()):
+        return []
+    from noriba.engines.local import running_nodes
+
+    return running_nodes(place.nodes)
 
 
 def _counted(count: int, noun: str) -> str:

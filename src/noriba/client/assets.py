@@ -68,7 +68,7 @@ class Assets:
 
 def _registry_path(session: Session, registry: str) -> str:
     """Path of a registry's resources, found by discovery as the SDK does (wire.md 7.1)."""
-    found = session.get(f"/ty/registrymanagement/v1.0/registries/{registry}/discovery")
+    found = session.get(f"/registrymanagement/v1.0/registries/{registry}/discovery")
     base = str(found["primaryRegionResourceProviderUri"]) + "mferp/managementfrontend"
     place = f"subscriptions/{found['subscriptionId']}/resourceGroups/{found['resourceGroup']}"
     return f"{base}/{place}/providers/Microsoft.MachineLearningServices/registries/{found['registryName']}"
