@@ -81,17 +81,21 @@ class ServerProcess:
 
     def client(self, *, audience: str | None = None, secret: str | None = None) -> httpx.Client:
         """An HTTP client signed in as the local user (or whoever has ``secret``)."""
-        client = httpx.Client(base_url=self.url, verify=self.tls(), timeout=30)
         if secret is None:
             credentials = self.home.credentials()
             assert credentials is not None
             secret = credentials.secret
-        answer = client.get(
-            "/msi/token", params={"resource": audience or self.url}, headers={"secret": secret}
+        answer = httpx.get(
+            f"{self.url}/msi/token",
+            params={"resource": audience or self.url},
+            headers={"secret": secret},
+            verify=self.tls(),
         )
         answer.raise_for_status()
-        client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-        return client
+        token = answer.json()["access_token"]
+        return httpx.Client(
+            base_url=self.url, verify=self.tls(), timeout=30, headers={"Authorization": f"Bearer {token}"}
+        )
 
     def client_environment(self) -> dict[str, str]:
         """What ``noriba env`` exports for the official clients."""

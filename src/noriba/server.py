@@ -11,7 +11,9 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import msgspec
 import psutil
 import sqlalchemy as sa
 import structlog
@@ -22,9 +24,10 @@ from noriba.bootstrap import bootstrap
 from noriba.database import Database, DatabaseError
 from noriba.database.migrate import upgrade
 from noriba.engines.base import Engine
-from noriba.engines.memory import MemoryEngine
+from noriba.engines.local import LocalEngine
+from noriba.environments.spec import BuildSettings
 from noriba.home import AlreadyRunning, Home, HomeError, ServerInfo
-from noriba.identity.keys import Keys
+from noriba.identity.keys import Keys, write_private
 from noriba.identity.principals import Principals
 from noriba.identity.tls import Certificates
 from noriba.identity.tokens import Tokens
@@ -239,7 +242,24 @@ def open_database(url: str) -> Database:
 
 def make_engine(settings: Settings, home: Home, base_url: str) -> Engine:
     """The engine that the settings name."""
-    return MemoryEngine()
+    runtime = settings.runtime
+    build = BuildSettings(
+        python_preference=runtime.python_version,
+        container_runtime=None if runtime.container_runtime == "none" else runtime.container_runtime,
+    )
+    build_file = home.path / "build.json"
+    write_private(build_file, msgspec.json.encode(build))
+    return LocalEngine(
+        home=home.path,
+        server_url=base_url,
+        ca_file=None if settings.server.tls_certificate else home.ca_file,
+        sizing=settings.engine.sizing,
+        max_nodes=settings.engine.max_nodes or None,
+        isolation="sandbox" if runtime.isolation == "sandbox" else "process",
+        environments_dir=Path(runtime.environments) if runtime.environments else home.environments,
+        environment_settings=build_file,
+        inherit=runtime.pass_environment,
+    )
 
 
 def build_services(

@@ -66,6 +66,9 @@ class Engine(Protocol):
     def lost_nodes(self, expected: list[str]) -> list[LostNode]:
         """Those of ``expected`` (ids of nodes the control plane believes alive) that are gone."""
 
+    def strangers(self, expected: list[str]) -> list[str]:
+        """Nodes that the engine has but that are not among ``expected``: to be stopped."""
+
     def close(self) -> None:
         """Let go of the engine's own resources. Nodes stay."""
 

@@ -41,8 +41,13 @@ class MemoryEngine:
 
     def lost_nodes(self, expected: list[str]) -> list[LostNode]:
         return [
-            LostNode(node_id=node_id, reason=self._lost[node_id]) for node_id in expected if node_id in self._lost
+            LostNode(node_id=node_id, reason=self._lost[node_id])
+            for node_id in expected
+            if node_id in self._lost
         ]
+
+    def strangers(self, expected: list[str]) -> list[str]:
+        return [node_id for node_id in self.nodes if node_id not in expected]
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -23,15 +23,17 @@ import structlog
 
 from noriba import metrics
 from noriba.agent.protocol import LogSize, SyncRequest, SyncResponse, TaskSpec
+from noriba.assets.resolving import artifacts_path
 from noriba.catalog import instance_types
 from noriba.database.tables import jobs, nodes, tasks
 from noriba.engines.base import Engine, EngineError, NodeRequest
 from noriba.jobs import reports
 from noriba.jobs.finish import cancel_in, fail_in, lose_task_in
 from noriba.jobs.plans import Effects, commit_in, move_node_in, snapshot_in
+from noriba.jobs.reports import ARTIFACT_CONTAINER
 from noriba.jobs.secrets import MANAGED, ON_BEHALF_OF, job_of_secret, node_of_token, node_token
 from noriba.jobs.specs import make_spec
-from noriba.jobs.store import add_event_in, delete_in, find_in, load_in
+from noriba.jobs.store import add_event_in, check_deletable, delete_in, find_in, load_in
 from noriba.models.errors import BadRequest, NotFound, Unauthenticated
 from noriba.models.job import TERMINAL, JobStatus
 from noriba.models.node import ALIVE, NodeState
@@ -74,6 +76,7 @@ class Control:
         """Begin to look."""
         self._started_at = time.monotonic()
         await self._resume_starts()
+        await self._stop_strangers()
         self._loops = [
             asyncio.create_task(self._forever(self._cycle_when_woken), name="scheduler"),
             asyncio.create_task(self._forever(self._watch), name="watch"),
@@ -186,6 +189,19 @@ class Control:
         )
         for row in rows:
             self._spawn(self._start_node(request_of(self._services, row)))
+
+    async def _stop_strangers(self) -> None:
+        """Stop nodes that the engine still has but that were given up, as when we ended before stopping them."""
+        expected = await self._database.read(
+            lambda connection: list(
+                connection.execute(sa.select(nodes.c.id).where(nodes.c.state.in_(_ALIVE_VALUES))).scalars()
+            )
+        )
+        strangers = await asyncio.get_running_loop().run_in_executor(
+            self._engine_calls, self.engine.strangers, expected
+        )
+        for node_id in strangers:
+            self._spawn(self._stop_node(node_id))
 
     # --- watching nodes
 
@@ -429,7 +445,14 @@ class Control:
         return status
 
     async def delete_job(self, workspace_id: str, name: str) -> None:
-        """Delete a job that is over. Raises NotFound or Conflict."""
+        """Delete a job that is over, with its logs and artifacts. Raises NotFound or Conflict."""
+        row = await self._database.read(lambda connection: load_in(connection, workspace_id, name))
+        check_deletable(row)
+        workspace = await self._services.workspaces.by_id(workspace_id)
+        # Files first: a job of the same name must not find lines of this one in its log.
+        await self._services.blobs.delete_prefix(
+            workspace.storage_account, ARTIFACT_CONTAINER, artifacts_path(name)
+        )
         await self._database.write(
             lambda connection: delete_in(connection, load_in(connection, workspace_id, name))
         )

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from noriba import datastores
 from noriba.agent.protocol import (
     Event,
     LogChunk,
@@ -19,6 +20,7 @@ from noriba.agent.protocol import (
     TaskSamples,
     TaskWarning,
 )
+from noriba.assets.resolving import artifacts_path
 from noriba.database.tables import job_samples, jobs, nodes, tasks, workspaces
 from noriba.jobs.finish import change_task_in, settle_in, stop_tasks_in
 from noriba.jobs.plans import move_node_in
@@ -28,7 +30,7 @@ from noriba.models.job import ON_NODE, JobStatus, can_move
 from noriba.models.node import ALIVE, NodeState
 from noriba.storage.blobs import BlobStore
 
-ARTIFACT_CONTAINER = "azureml"
+ARTIFACT_CONTAINER = datastores.BUILT_IN[datastores.ARTIFACTS].container
 _PHASE_STATUS = {
     "environment": JobStatus.PREPARING,
     "data": JobStatus.PREPARING,
@@ -155,7 +157,7 @@ class _Apply:
         account = self.connection.execute(
             sa.select(workspaces.c.storage_account).where(workspaces.c.id == task.workspace_id)
         ).scalar_one()
-        name = f"ExperimentRun/dcid.{task.job}/{chunk.file}"
+        name = artifacts_path(task.job) + chunk.file
         base = self._log_base(task, account, name, chunk.file)
         held = self.blobs.append_in(
             self.connection, account, ARTIFACT_CONTAINER, name, base + chunk.offset, chunk.data, self.now

@@ -266,15 +266,21 @@ def samples_in(connection: sa.Connection, workspace_id: str, job: str) -> list[s
 
 
 def delete_in(connection: sa.Connection, row: JobRow) -> None:
-    """Delete a job with its history. Raises Conflict while it is not over."""
+    """Delete a job with its history and its run. Raises Conflict while it is not over."""
+    check_deletable(row)
+    for table in (job_events, job_samples, tasks):
+        connection.execute(
+            table.delete().where(table.c.workspace_id == row.workspace_id, table.c.job == row.name)
+        )
+    connection.execute(jobs.delete().where(jobs.c.sequence == row.sequence))
+    tracking.delete_run_in(connection, row.workspace_id, row.name)
+
+
+def check_deletable(row: JobRow) -> None:
+    """Raise Conflict while the job is not over."""
     if JobStatus(row.status) not in TERMINAL:
         raise Conflict(
             f"Job '{row.name}' is {row.status}. Cancel it first, then delete it.",
             code="JobNotTerminal",
             target="job",
         )
-    for table in (job_events, job_samples, tasks):
-        connection.execute(
-            table.delete().where(table.c.workspace_id == row.workspace_id, table.c.job == row.name)
-        )
-    connection.execute(jobs.delete().where(jobs.c.sequence == row.sequence))

@@ -393,9 +393,13 @@ def _container_args(definition: CommandDefinition) -> list[str]:
 
 
 def _run_tags(properties: dict[str, Any]) -> dict[str, str]:
-    """Git facts that the SDK puts into properties are MLflow tags of the run."""
-    given = {**(properties.get("properties") or {}), **(properties.get("tags") or {})}
-    return {key: str(value) for key, value in given.items() if value is not None}
+    """The run's tags: the job's, and the git facts that the SDK puts into ``properties`` (wire.md 4.1)."""
+    git = {
+        key: value
+        for key, value in _strings(properties.get("properties"), "properties").items()
+        if key.startswith("mlflow.")
+    }
+    return {**git, **_strings(properties.get("tags"), "tags")}
 
 
 def _text(properties: dict[str, Any], field: str) -> str | None:

@@ -8,8 +8,9 @@ import msgspec
 import sqlalchemy as sa
 
 from noriba.assets.references import parse_reference
-from noriba.assets.resolving import resolve_data
+from noriba.assets.resolving import artifacts_path, resolve_data
 from noriba.jobs import store
+from noriba.jobs.reports import ARTIFACT_CONTAINER
 from noriba.models.errors import BadRequest, NoribaError
 from noriba.models.workspace import Workspace
 from noriba.rest.call import Call
@@ -21,7 +22,6 @@ from noriba.tracking.store import RunDocument, run_document
 
 routes = Routes()
 HISTORY = "/history/v1.0" + WORKSPACE
-ARTIFACTS = "azureml"
 LOG_FOLDERS = ("user_logs/", "system_logs/", "azureml-logs/", "logs/")
 LOG_ADDRESS_LIFETIME_S = 3600.0
 EDITABLE = {"displayName": "display_name", "description": "description", "hidden": "is_archived"}
@@ -63,23 +63,25 @@ async def get_run_details(call: Call) -> Any:
 
 async def log_files(services: Services, workspace: Workspace, job: str) -> dict[str, str]:
     """Signed, short-lived addresses of a job's log files by their names."""
-    prefix = f"ExperimentRun/dcid.{job}/"
+    prefix = artifacts_path(job)
     account = workspace.storage_account
     key = services.keys.account_key(account)
     now = services.clock()
     found: dict[str, str] = {}
     for folder in LOG_FOLDERS:
-        listing = await services.blobs.list(account, ARTIFACTS, prefix + folder)
+        listing = await services.blobs.list(account, ARTIFACT_CONTAINER, prefix + folder)
         for blob in listing.blobs:
             query = sas.blob_sas(
                 key,
                 account,
-                ARTIFACTS,
+                ARTIFACT_CONTAINER,
                 blob.name,
                 "r",
                 now + LOG_ADDRESS_LIFETIME_S,
             )
-            found[blob.name.removeprefix(prefix)] = services.blob_url(account, ARTIFACTS, blob.name, query)
+            found[blob.name.removeprefix(prefix)] = services.blob_url(
+                account, ARTIFACT_CONTAINER, blob.name, query
+            )
     return found
 
 
