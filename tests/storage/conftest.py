@@ -32,9 +32,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture(params=["sqlite-folder", "sqlite-memory", "postgresql-folder"])
-async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
-) -> AsyncIterator[BlobStore]:
+async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[BlobStore]:
     """A blob store with the container ``con`` in the account ``acct``."""
     kind, objects = request.param.split("-")
     if kind == "sqlite":

@@ -21,7 +21,16 @@ from noriba.storage.model import (
 )
 from tests.storage.conftest import ACCOUNT, CONTAINER, Clock, collect, stream
 
-SIZES = [0, 1, INLINE_BYTES, INLINE_BYTES + 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES + 7]
+SIZES = [
+    0,
+    1,
+    INLINE_BYTES,
+    INLINE_BYTES + 1,
+    PIECE_BYTES - 1,
+    PIECE_BYTES,
+    PIECE_BYTES + 1,
+    2 * PIECE_BYTES + 7,
+]
 NAMES = [
     "plain.txt",
     "../../etc/passwd",
@@ -30,7 +39,7 @@ NAMES = [
     "a//b",
     "ends/",
     "with space and +%41?&#",
-    'quote"<&>\'',
+    "quote\"<&>'",
     "line\nfeed\ttab\rreturn\x01",
     "ünï©ödé/日本語/🙂",
     "a" * 1024,
@@ -53,7 +62,9 @@ async def test_what_is_put_is_what_is_read(store: BlobStore, size: int) -> None:
 
 async def test_ranges_cross_pieces(store: BlobStore) -> None:
     data = os.urandom(2 * PIECE_BYTES + 100)
-    await store.put(ACCOUNT, CONTAINER, "x", stream(data[:5], data[5 : PIECE_BYTES + 9], data[PIECE_BYTES + 9 :]))
+    await store.put(
+        ACCOUNT, CONTAINER, "x", stream(data[:5], data[5 : PIECE_BYTES + 9], data[PIECE_BYTES + 9 :])
+    )
     for start, end in [
         (0, 1),
         (PIECE_BYTES - 3, PIECE_BYTES + 3),
@@ -84,14 +95,13 @@ async def test_names_that_can_not_be_are_refused(store: BlobStore, name: str) ->
         await store.put(ACCOUNT, CONTAINER, name, b"")
 
 
-async def test_nothing_of_a_name_reaches_the_file_system(store: BlobStore, tmp_path: os.PathLike[str]) -> None:
+async def test_nothing_of_a_name_reaches_the_file_system(
+    store: BlobStore, tmp_path: os.PathLike[str]
+) -> None:
     for name in NAMES:
         await store.put(ACCOUNT, CONTAINER, name, b"1" * (INLINE_BYTES + 1))
     found = {
-        file
-        for folder, _, files in os.walk(tmp_path)
-        for file in files
-        if not file.startswith("noriba.db")
+        file for folder, _, files in os.walk(tmp_path) for file in files if not file.startswith("noriba.db")
     }
     assert all(set(file) <= set("0123456789abcdef-") for file in found)
 

@@ -53,7 +53,9 @@ async def test_deep_folders_are_jumped_over(store: BlobStore) -> None:
     assert (await all_pages(store, "", "/", 100)) == ([], ["d0/", "d1/", "d2/"])
 
 
-@given(st.sets(names, max_size=25), names | st.just(""), st.sampled_from([None, "/", "ab"]), st.integers(1, 5))
+@given(
+    st.sets(names, max_size=25), names | st.just(""), st.sampled_from([None, "/", "ab"]), st.integers(1, 5)
+)
 @settings(max_examples=150, deadline=None)
 def test_a_listing_agrees_with_its_definition(
     stored: set[str], prefix: str, delimiter: str | None, limit: int
