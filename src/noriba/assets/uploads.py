@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 
 import msgspec
@@ -27,15 +28,16 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     sas: str
 
 
-async def start(services: Services, workspace: Workspace, kind: AssetKind, name: str, version: str) -> Upload:
-    """The slot of a version, made with its container when it is first asked for."""
+async def start(
+    services: Services, scope: str, account: str, kind: AssetKind, name: str, version: str
+) -> Upload:
+    """The slot of a version in a scope, made with its container in ``account`` when it is first asked for."""
     new_id, now = str(uuid.uuid4()), services.clock()
-    account = workspace.storage_account
 
     def write(connection: sa.Connection) -> str:
         found = connection.execute(
             sa.select(table.c.id).where(
-                table.c.scope == workspace.id,
+                table.c.scope == scope,
                 table.c.kind == kind,
                 table.c.key == name.lower(),
                 table.c.version == version,
@@ -47,7 +49,7 @@ async def start(services: Services, workspace: Workspace, kind: AssetKind, name:
         connection.execute(
             table.insert().values(
                 id=new_id,
-                scope=workspace.id,
+                scope=scope,
                 kind=kind,
                 key=name.lower(),
                 version=version,
@@ -69,6 +71,11 @@ async def start(services: Services, workspace: Workspace, kind: AssetKind, name:
         url=own_container_url(services.base_url, account, slot),
         sas=sas.container_sas(key, account, slot, sas.WRITE, now + LIFETIME_S),
     )
+
+
+def registry_account(registry: str) -> str:
+    """The storage account of a registry."""
+    return "rg" + hashlib.sha256(registry.lower().encode()).hexdigest()[:16]
 
 
 def account_id(workspace: Workspace) -> str:

@@ -247,19 +247,27 @@ async def list_containers(call: Call, place: Place, kind: AssetKind) -> Any:
 
 async def start_pending_upload(call: Call, place: Place, kind: AssetKind) -> Any:
     """A container of the version's own to upload to, with a signature; the same one when asked again."""
-    name, version = _name(call), call.params["version"]
+    return {
+        "pendingUploadType": "TemporaryBlobReference",
+        **await upload_slot(call, place, kind, _name(call), call.params["version"]),
+    }
+
+
+async def upload_slot(call: Call, place: Place, kind: AssetKind, name: str, version: str) -> dict[str, Any]:
+    """The place to upload a version's files to."""
     _check_writable(place, kind, name)
-    if place.workspace is None:
-        raise BadRequest("Upload to a workspace and share the asset from there.", code="NotSupported")
     documents.check_name(name)
     documents.check_name(version, what="version")
-    upload = await uploads.start(call.services, place.workspace, kind, name, version)
+    if place.workspace is not None:
+        account, account_id = place.workspace.storage_account, uploads.account_id(place.workspace)
+    else:
+        account, account_id = uploads.registry_account(place.registry), place.registry
+    upload = await uploads.start(call.services, place.scope, account, kind, name, version)
     return {
         "pendingUploadId": upload.id,
-        "pendingUploadType": "TemporaryBlobReference",
         "blobReferenceForConsumption": {
             "blobUri": upload.url,
-            "storageAccountArmId": uploads.account_id(place.workspace),
+            "storageAccountArmId": account_id,
             "credential": {"credentialType": "SAS", "sasUri": f"{upload.url}?{upload.sas}"},
         },
     }

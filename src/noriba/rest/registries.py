@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
 from noriba.assets.environments import CURATED_REGISTRY
+from noriba.assets.references import AssetReference, parse_reference
 from noriba.database.tables import asset_containers
-from noriba.models.errors import Forbidden, NotFound
+from noriba.models.asset import AssetKind
+from noriba.models.errors import BadRequest, Forbidden, NotFound
 from noriba.rest.asset_documents import Place
-from noriba.rest.assets import asset_routes
+from noriba.rest.assets import asset_routes, upload_slot
 from noriba.rest.call import Call
 from noriba.rest.documents import PROVIDER
 from noriba.rest.router import Routes
@@ -97,6 +99,20 @@ async def registry_place(call: Call) -> Place:
     if reads:
         await _check_exists(call, registry)
     return Place(scope=f"registry:{registry}", registry=registry)
+
+
+@routes.put(f"{DATA_PLANE}{_REGISTRY}/tempdatarefs/{{name}}/versions/{{version}}")
+async def upload_slot_of_registry(call: Call) -> Any:
+    """Where to upload the files of a version before it is created. Asked for versions without files too."""
+    place = await registry_place(call)
+    asset_id = str((await call.json()).get("assetId") or "")
+    reference = parse_reference(asset_id)
+    if not isinstance(reference, AssetReference) or not reference.kind:
+        raise BadRequest(
+            f"'assetId' must be the id of a version in the registry, not '{asset_id}'.", target="assetId"
+        )
+    kind = cast(AssetKind, reference.kind)
+    return await upload_slot(call, place, kind, call.params["name"], call.params["version"])
 
 
 def _check_role(call: Call, action: str) -> None:
