@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,13 +13,12 @@ from typing import Any, TextIO
 
 import click
 
+from noriba.cli.complaints import ESCAPES, tell
 from noriba.cli.env import bundle_for
 from noriba.cli.framework import Cli
 from noriba.client.environment import client_environment, to_unset
 from noriba.client.errors import ApiError, ClientError
 from noriba.client.session import Session
-
-_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class SessionCredential:
@@ -85,8 +83,7 @@ def load(loader: str, file: str, overrides: list[dict[str, Any]]) -> Any:
     read: Callable[..., Any] = getattr(azure.ai.ml, loader)
     if not os.path.isfile(file):
         raise ClientError(f"There is no file '{file}'.")
-    with readable_errors():
-        return read(file, params_override=overrides)
+    return _read(f"{file} can not be used", read, file, params_override=overrides)
 
 
 def describe(loader: str, overrides: list[dict[str, Any]]) -> Any:
@@ -94,8 +91,24 @@ def describe(loader: str, overrides: list[dict[str, Any]]) -> Any:
     import azure.ai.ml
 
     read: Callable[..., Any] = getattr(azure.ai.ml, loader)
-    with readable_errors():
-        return read(io.StringIO("{}"), params_override=overrides, relative_origin=os.getcwd())
+    return _read(
+        "What was given can not be used",
+        read,
+        io.StringIO("{}"),
+        params_override=overrides,
+        relative_origin=os.getcwd(),
+    )
+
+
+def _read(problem: str, read: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    try:
+        with readable_errors():
+            return read(*arguments, **options)
+    except ClientError as error:
+        raise ClientError(f"{problem}: {error}") from error
+    except Exception as error:
+        # The SDK trips over values of unexpected kinds with whatever Python raises there.
+        raise ClientError(f"{problem}: {error} ({type(error).__name__}; --debug shows where)") from error
 
 
 @contextmanager
@@ -113,7 +126,7 @@ def readable_errors() -> Iterator[None]:
     except ServiceRequestError as error:
         raise ClientError(f"The server can not be reached: {error.message}") from error
     except (MlException, ValidationError) as error:
-        raise ClientError(plain(str(getattr(error, "message", None) or error))) from error
+        raise ClientError(tell(str(getattr(error, "message", None) or error))) from error
 
 
 class _Plain(io.TextIOBase):
@@ -123,7 +136,7 @@ class _Plain(io.TextIOBase):
         self._out = out
 
     def write(self, text: str) -> int:
-        without = _ESCAPES.sub("", text)
+        without = ESCAPES.sub("", text)
         if without.strip():
             self._out.write(without)
         return len(text)
@@ -135,18 +148,6 @@ def _api_error(error: Any) -> ApiError:
         return ApiError(error.status_code or 0, f"Http{error.status_code}", str(error.message).strip())
     details = [(str(detail.code or ""), str(detail.message or "")) for detail in inner.details or []]
     return ApiError(error.status_code or 0, str(inner.code or ""), inner.message, inner.target or "", details)
-
-
-def plain(message: str) -> str:
-    """A message without colours, blank lines and the SDK's advice to read its documentation."""
-    text = _ESCAPES.sub("", message)
-    kept = []
-    for line in text.splitlines():
-        if line.startswith(("Additional Resources:", "If using the CLI,")):
-            break
-        if line.strip():
-            kept.append(line.rstrip())
-    return "\n".join(kept)
 
 
 def overrides_of(assignments: tuple[str, ...], **named: Any) -> list[dict[str, Any]]:
