@@ -34,6 +34,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls_certificate: str = ""
     """PEM file of a certificate to use instead of one from the local CA (with ``tls_key``)."""
     tls_key: str = ""
+    """PEM file of that certificate's private key."""
     shutdown_grace_s: float = 10.0
     """How long requests in progress may take to end when the server stops."""
     max_body_bytes: int = 64 * 1024 * 1024
@@ -42,6 +43,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is logged at least; ``debug`` has a line for each request."""
     format: Literal["json", "text"] = "json"
     """``json`` has one object a line; ``text`` is for reading."""
 
@@ -61,6 +63,7 @@ class StorageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Literal["local"] = "local"
+    """What gives the nodes; ``local`` runs them on this machine."""
     sizing: Literal["emulate", "strict"] = "emulate"
     """``emulate`` honours sizes for quota, price and variables only; ``strict`` holds jobs to them."""
     max_nodes: int = 0
@@ -75,6 +78,7 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class RuntimeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     isolation: Literal["process", "sandbox", "container"] = "process"
+    """What stands between a job and the machine: processes only, a sandbox (bubblewrap), or containers."""
     container_runtime: Literal["none", "podman", "docker"] = "none"
     """Run jobs in their environment's container image with this program."""
     python_version: Literal["nearest", "exact"] = "nearest"
@@ -91,9 +95,13 @@ class WorkspaceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """The workspace that a new home starts with."""
 
     subscription_id: str = "00000000-0000-4000-8000-000000000001"
+    """Subscription of that workspace."""
     resource_group: str = "noriba"
+    """Its resource group."""
     name: str = "main"
+    """Its name."""
     location: str = "local"
+    """Its location, which clients show."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

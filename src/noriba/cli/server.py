@@ -22,6 +22,10 @@ FOLLOW_S = 0.2
 """How often ``logs -f`` looks for more."""
 
 
+COUNTED_JOBS = 500
+"""``status`` counts the states of this many jobs, the latest."""
+
+
 def home_of(path: Path | None) -> Home:
     """The home that a command is about."""
     return Home((path or default_home(os.environ)).absolute())
@@ -144,7 +148,26 @@ def status_document(place: Home, info: ServerInfo | None) -> dict[str, Any]:
             "workspace_name": info.workspace,
         },
         "nodes": len(local_nodes(place)),
+        "jobs": _job_counts(place),
     }
+
+
+def _job_counts(place: Home) -> dict[str, int] | None:
+    """How many of the latest jobs of the home's first workspace are in which state; None when it can not be asked."""
+    from noriba.client.session import Session
+    from noriba.client.target import find_target
+
+    environ = {"NORIBA_HOME": str(place.path)}
+    try:
+        session = Session(find_target(home=place.path, environ=environ, folder=place.path))
+        jobs = session.get(f"{session.workspace}/jobs", query={"$top": COUNTED_JOBS})["value"]
+    except ClientError:
+        return None
+    counts: dict[str, int] = {}
+    for job in jobs:
+        status = job["properties"]["status"]
+        counts[status] = counts.get(status, 0) + 1
+    return counts
 
 
 def _is_ready(place: Home, info: ServerInfo) -> bool:
@@ -163,6 +186,8 @@ def _print_status(document: dict[str, Any]) -> None:
         return
     reason = f" ({document['isolation_reason']})" if document["isolation_reason"] else ""
     workspace = document["workspace"]
+    counts = document["jobs"] or {}
+    jobs = ", ".join(f"{count} {status.lower()}" for status, count in sorted(counts.items())) or "none"
     ready = "ready" if document["ready"] else "not answering"
     click.echo(
         f"Noriba {document['version']} is {ready} at {document['urls']['api']} (pid {document['pid']})"
@@ -172,6 +197,7 @@ def _print_status(document: dict[str, Any]) -> None:
         ("Log", document["log_file"] or "the terminal it was started from"),
         ("Started", document["started_at"]),
         ("Engine", f"{document['engine']}, {document['sizing']} sizing, {document['nodes']} nodes"),
+        ("Jobs", jobs if document["jobs"] is not None else "not known"),
         ("Isolation", f"{document['isolation']}{reason}"),
         ("Database", document["database"]),
         ("Storage", document["storage"]),
