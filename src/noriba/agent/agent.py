@@ -146,6 +146,7 @@ class Agent:
     def _acknowledged(self, event: Event) -> None:
         """An event has arrived (called by the reporter)."""
         if isinstance(event, TaskExited):
+            self._node.reporter.unwatch(event.task_id)
             folder = TaskFolder(self._tasks / folder_name(event.task_id))
             try:
                 folder.reported_file.touch()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -37,6 +38,8 @@ class Cgroups:
 
     v1: dict[str, Path] = field(default_factory=dict)
     v2: Path | None = None
+    own_v2: Path | None = None
+    """Our own group, where that is not the one below which groups are made."""
     v2_controllers: frozenset[str] = frozenset()
     v2_kill: bool = False
 
@@ -61,6 +64,28 @@ class Cgroups:
         return found
 
 
+def leave(cgroups: Cgroups) -> None:
+    """Take the calling process out of any task's group, back to where the agent is."""
+    for folder in cgroups.v1.values():
+        _move_self(folder)
+    if cgroups.own_v2 is not None:
+        _move_self(cgroups.own_v2)
+
+
+def _move_self(folder: Path) -> None:
+    descriptor = os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, b"0")
+    finally:
+        os.close(descriptor)
+
+
+@functools.cache
+def detect_once() -> Cgroups:
+    """``detect``, remembered: forked agents need not look again."""
+    return detect()
+
+
 def detect(mountinfo: str | None = None, membership: str | None = None) -> Cgroups:
     """What this process may use, found by trying. The arguments stand in for the two ``/proc/self`` files."""
     mountinfo = Path("/proc/self/mountinfo").read_text() if mountinfo is None else mountinfo
@@ -80,6 +105,7 @@ def detect(mountinfo: str | None = None, membership: str | None = None) -> Cgrou
         if kind[0] == "cgroup2":
             base = _own_folder(mounted, root, own.get("", "/"))
             _use_v2(result, mounted, base)
+            result.own_v2 = base
             continue
         for name in kind[2].split(","):
             if name in _V1_CONTROLLERS and name in own and name not in result.v1:
@@ -183,7 +209,7 @@ class TaskCgroup:
 
     def _make(self, kind: str, folder: Path) -> None:
         try:
-            folder.mkdir()
+            os.mkdir(folder)
         except FileExistsError:
             return
         except FileNotFoundError:
@@ -226,13 +252,9 @@ class TaskCgroup:
         return self._folders["v2"]
 
     def join(self) -> None:
-        """Put the calling process into the group (all hierarchies)."""
+        """Put the calling process into the group (all hierarchies); what it starts then is born there."""
         for folder in self._folders.values():
-            descriptor = os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(descriptor, b"0")
-            finally:
-                os.close(descriptor)
+            _move_self(folder)
 
     def pids(self) -> list[int]:
         """Processes in the group."""

@@ -13,11 +13,12 @@
       outcome.json   what is reported (TaskExited); everything is stored by then
       reported       empty; the control plane has the outcome
       logs/          log files, named as they are in the job's artifacts
-      code/ inputs/ outputs/ home/ tmp/     what the user's processes see
+      code/ inputs/ outputs/ home/ tmp/     what the user's processes see (inputs and outputs only if there are any)
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -42,6 +43,8 @@ class Progress(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     code_ready: bool = False
     inputs_ready: list[str] = []
+    file_inputs: list[str] = []
+    """Inputs of a type that may be either, which turned out to be a file."""
     outputs_ready: list[str] = []
     rendezvous_port: int | None = None
     peers: list[Peer] = []
@@ -203,8 +206,9 @@ class TaskFolder:
 
     def create(self) -> None:
         """Make the folder itself (private to this user) and what each task has."""
-        for folder in (self.root, self.logs, self.inputs, self.outputs, self.home, self.tmp):
-            folder.mkdir(mode=0o700, exist_ok=True)
+        for folder in (self.root, self.logs, self.home, self.tmp):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
 
     def read_spec(self) -> TaskSpec | None:
         try:

@@ -127,9 +127,14 @@ def _surroundings(
     return runtime.Surroundings(
         isolation=node.settings.isolation,
         folder=folder.root,
-        writable=[folder.code, folder.outputs, folder.inputs, folder.home, folder.tmp, folder.logs],
+        writable=_writable(folder),
         readable=[*map(Path, environment.mounts), *read_only, Path(node.trust.bundle())],
     )
+
+
+def _writable(folder: TaskFolder) -> list[Path]:
+    parts = (folder.code, folder.outputs, folder.inputs, folder.home, folder.tmp, folder.logs)
+    return [path for path in parts if path.is_dir()]
 
 
 def _in_container(
@@ -157,7 +162,7 @@ def _in_container(
         box,
         ["bash", *argv[1:]],
         working_folder=folder.code,
-        writable=[folder.code, folder.outputs, folder.inputs, folder.home, folder.tmp, folder.logs],
+        writable=_writable(folder),
         readable=[*read_only, Path(node.trust.bundle())],
         environment=inside,
         environment_file=folder.root / f"container-{len(plan.name)}-{plan.log.rpartition('/')[2]}.env",

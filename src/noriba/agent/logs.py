@@ -42,8 +42,9 @@ class TaskLogs:
         for name, size in self._scan():
             file = self._files.get(name)
             if file is None:
-                # After a restart the control plane knows how far we were: an empty chunk asks for it.
-                file = self._files[name] = _File(acked=None if self._resumed else 0)
+                # After a restart the control plane knows how far we were: an empty chunk asks for it. It also makes
+                # the file there, so that a job that prints nothing has an empty log rather than none.
+                file = self._files[name] = _File(acked=None if self._resumed or size == 0 else 0)
             if file.acked is None:
                 found.append(LogChunk(task_id=self.task_id, file=name, offset=0, data=b""))
                 complete = complete and size == 0

@@ -101,6 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BlockingIOError:
         _log.error("another agent works in %s", settings.work_dir)
         return 1
+    sys.setswitchinterval(0.001)  # a task that starts need not wait for a thread that sends
     try:
         incarnation = new_incarnation()
         node = _make_node(settings, incarnation)
@@ -123,7 +124,7 @@ def _on_end(number: int, frame: FrameType | None) -> NoReturn:
 
 def _make_node(settings: Settings, incarnation: str) -> Node:
     """Everything an agent consists of; no thread has been started when the spawner is forked."""
-    groups = cgroups.detect()
+    groups = cgroups.detect_once()
     spawner = Spawner(groups)
     trust = Trust(settings.work_dir, settings.ca_file)
 

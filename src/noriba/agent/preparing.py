@@ -122,13 +122,11 @@ class Preparer:
 
     def _input_path(self, name: str, item: TaskInput, source: Location) -> Path:
         root = self._folder.inputs / safe_relative(name)
-        if item.type in _FOLDER_TYPES or (item.type == "custom_model" and self._custom_is_folder(name)):
+        # A custom model may be a file or a folder; which of the two is known once it is there.
+        is_file = item.type == "uri_file" or name in self._progress.file_inputs
+        if not is_file:
             return root
         return root / (http.file_name(source.url) if source.kind == "http" else _base_name(source.path))
-
-    def _custom_is_folder(self, name: str) -> bool:
-        # A custom model may be a file or a folder; which of the two is known once it is there.
-        return not os.path.exists(self._folder.inputs / safe_relative(name) / ".noriba-file")
 
     def inputs(self) -> None:
         """Bring every input that is not there yet."""
@@ -161,7 +159,7 @@ class Preparer:
         if item.type == "uri_file":
             got = downloader.file(store, source.url, source.path, root / _base_name(source.path), delivery)
         elif item.type == "custom_model":
-            got = self._fetch_custom(store, source, root, delivery)
+            got = self._fetch_custom(name, store, source, root, delivery)
         elif item.type == "mltable" and item.mode.startswith("eval_"):
             got = self._evaluate(store, source, root, delivery)
         else:
@@ -170,14 +168,16 @@ class Preparer:
             make_read_only(root)
         return got
 
-    def _fetch_custom(self, store: Store, source: Location, root: Path, delivery: Delivery) -> Fetched:
+    def _fetch_custom(
+        self, name: str, store: Store, source: Location, root: Path, delivery: Delivery
+    ) -> Fetched:
         try:
             return self._node.downloader.folder(store, source.url, source.path, root, delivery)
         except NotFound:
             got = self._node.downloader.file(
                 store, source.url, source.path, root / _base_name(source.path), delivery
             )
-            (root / ".noriba-file").touch()
+            self._progress.file_inputs.append(name)
             return got
 
     def _fetch_web(
@@ -195,7 +195,7 @@ class Preparer:
                 source.url, source.uri or source.url, file.fileno(), self._node.trust.context, self._cancelled
             )
         if item.type == "custom_model":
-            (root / ".noriba-file").touch()
+            self._progress.file_inputs.append(name)
         if delivery == "shared":
             target.chmod(0o444)
             make_read_only(root)

@@ -64,10 +64,9 @@ class Reporter:
             self._condition.notify()
 
     def watch(self, logs: TaskLogs) -> None:
-        """Send the logs of a task from now on."""
+        """Send the logs of a task from the next request on."""
         with self._condition:
             self._logs[logs.task_id] = logs
-        self.poke()
 
     def unwatch(self, task_id: str) -> None:
         with self._condition:

@@ -115,7 +115,8 @@ class TaskRunner:
             outcome = self.folder.read_outcome()
             if outcome is None:
                 outcome = self._attempt()
-                write_record(self.folder.outcome_file, outcome, durable=True)
+                # Not made durable: after a power cut it follows again from the exit record, which is.
+                write_record(self.folder.outcome_file, outcome)
             if not self._told:
                 self._flush_phases()
                 self.node.reporter.emit(outcome)
@@ -255,7 +256,7 @@ class TaskRunner:
         )  # fmt: skip
         (self.folder.logs / "user_logs").mkdir(exist_ok=True)
         write_record(self.folder.launch_file, launch)
-        if self.progress.peers != peers:
+        if self.spec.node_count > 1 and self.progress.peers != peers:
             self.progress.peers = peers
             self.folder.write_progress(self.progress)
         self._check()

@@ -1,4 +1,4 @@
-"""The shim: one small process per task that starts the user's processes, holds them and outlives the agent.
+"""The shim: a small process that starts a task's processes, holds them and outlives the agent.
 
 It is forked from the spawner (never from the agent, which has threads), leads a session of its own, and is the
 subreaper of everything the user starts: whatever forks away comes back to it and is ended with the task. What it
@@ -7,6 +7,9 @@ asked for it makes the common case quick. It imports nothing when it runs and ho
 
 Order of the end: the first process to fail, the timeout or a wish to stop -> SIGTERM to all, SIGKILL after the
 grace period -> nothing is left -> exit record, durably -> the agent is told.
+
+A shim whose task has gone without a trace waits for the next one: a warm process starts a task in a fraction of
+the time that a fresh fork needs to touch its memory.
 """
 
 from __future__ import annotations
@@ -14,10 +17,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gc
 import os
 import resource
 import select
 import signal
+import socket
+import subprocess
 import sys
 import time
 import traceback
@@ -46,40 +52,81 @@ _TICK_S = 1.0
 _GIVE_UP_S = 20.0
 
 
-def main(root: Path, notify: int | None, groups: cgroups.Cgroups) -> NoReturn:
-    """Be the shim of the task in ``root``; ``notify`` is a pipe to the agent. Never returns."""
-    code = 1
+def serve(door: socket.socket, groups: cgroups.Cgroups) -> NoReturn:
+    """Do the tasks that the spawner sends (folder and pipe), one after the other, until it is gone."""
+    try:
+        wake = _prepare_process()
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(door, 4096, 1)
+            if not message:
+                break
+            again = _do(Path(os.fsdecode(message)), descriptors[0], groups, wake)
+            os.close(descriptors[0])
+            if not again:
+                break
+            door.send(b"idle")
+    except OSError:
+        pass  # the spawner went away: nothing more to do
+    finally:
+        os._exit(0)
+
+
+def _prepare_process() -> int:
+    """What a shim sets up once; returns the descriptor that wakes it when a signal has come."""
+    with contextlib.suppress(OSError):
+        linux.set_process_name("noriba-shim")
+    wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    # Handlers rather than SIG_IGN: what is ignored stays ignored in the user's programs.
+    for number in (
+        signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP,
+        signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2,
+    ):  # fmt: skip
+        signal.signal(number, lambda *_: None)
+    linux.set_child_subreaper()
+    os.umask(0o022)
+    gc.disable()
+    return wake_read
+
+
+def _do(root: Path, notify: int | None, groups: cgroups.Cgroups, wake: int) -> bool:
+    """One task; True if this process is as it was before and may do another."""
     try:
         folder = TaskFolder(root)
-        with contextlib.suppress(OSError):
-            linux.set_process_name("noriba-shim")
         lock = os.open(folder.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if folder.exit_file.exists() or folder.shim_file.exists():
+                return True  # it ran already, or its shim was killed; never twice
+            launch = folder.read_launch()
+            if launch is None:
+                raise FileNotFoundError(folder.launch_file)
+            return _Shim(folder, launch, notify, groups, wake).run()
         except BlockingIOError:
-            os._exit(0)  # another shim has this task; an agent asked twice around a restart
-        if folder.exit_file.exists() or folder.shim_file.exists():
-            os._exit(0)  # it ran already; never twice
-        launch = folder.read_launch()
-        if launch is None:
-            raise FileNotFoundError(folder.launch_file)
-        _Shim(folder, launch, notify, groups).run()
-        code = 0
-    except BaseException:
+            return True  # another shim has this task; an agent asked twice around a restart
+        finally:
+            os.close(lock)
+    except Exception:
         with contextlib.suppress(OSError), open(root / "shim.log", "a", encoding="utf-8") as log:
             log.write(traceback.format_exc())
-    finally:
-        os._exit(code)
+        return False
 
 
 class _Shim:
     def __init__(
-        self, folder: TaskFolder, launch: Launch, notify: int | None, groups: cgroups.Cgroups
+        self, folder: TaskFolder, launch: Launch, notify: int | None, groups: cgroups.Cgroups, wake: int
     ) -> None:
         self.folder = folder
         self.launch = launch
         self.notify_pipe = notify
+        self.wake = wake
+        self.groups = groups
         self.group = cgroups.TaskCgroup(groups, launch.cgroup) if launch.cgroup else None
+        self.inside = False
+        """Whether this process is itself in the task's group (only while it starts the task's processes)."""
+        self.changed = False
+        """Whether this process got mounts of its own, which it can not get rid of again."""
+        self.usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         self.machine_oom_kills = _machine_oom_kills()
         self.pids: dict[int, int] = {}
         """pid -> index of the process in the launch record"""
@@ -96,24 +143,17 @@ class _Shim:
 
     # -- life ---------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, signal.SIG_IGN)
-        linux.set_child_subreaper()
+    def run(self) -> bool:
+        """Do the task; True if nothing of it is left in this process."""
         write_record(self.folder.shim_file, processes.own_identity())
         self._set_limits()
         self._set_mounts()
         self._start_all()
-        if self.cause != "not_started":
-            self._tell(f"started {self.started_at}\n")
         if self.folder.stop_file.exists():
             self._on_stop()
-        self._supervise(wake_read)
+        self._supervise()
         self._finish()
+        return self.childless and not self.changed and not self.inside
 
     def _tell(self, message: str) -> None:
         if self.notify_pipe is not None:
@@ -148,6 +188,7 @@ class _Shim:
         if not self.launch.read_only and self.launch.shm_size_bytes is None:
             return
         try:
+            self.changed = True
             linux.unshare_mounts()
             if self.launch.shm_size_bytes is not None:
                 options = f"size={self.launch.shm_size_bytes},mode=1777"
@@ -158,87 +199,78 @@ class _Shim:
             self._note(f"private mounts are not to be had ({error}); inputs are protected by file modes")
 
     def _start_all(self) -> None:
-        self.started_at = time.time()
-        self.deadline = None if self.launch.timeout_s is None else time.monotonic() + self.launch.timeout_s
-        for index, process in enumerate(self.launch.processes):
-            try:
-                pid = self._start(process)
-            except OSError as error:
-                self.cause = "not_started"
-                self.error = f"{process.argv[0]}: {error.strerror or error}"
-                self.exits[index] = ProcessExit(name=process.name, at=time.time())
-                self._end_all(0.0)
-                return
-            self.pids[pid] = index
+        """Start the processes, born in the task's group: this process goes in, starts them and comes out again."""
+        timeout_s = self.launch.timeout_s
+        self.deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self._go_in()
+        try:
+            for index, process in enumerate(self.launch.processes):
+                try:
+                    pid = self._start(process)
+                except OSError as error:
+                    self.cause = "not_started"
+                    where = f": {error.filename}" if error.filename else ""
+                    self.error = f"{process.argv[0]}: {error.strerror or error}{where}"
+                    self.exits[index] = ProcessExit(name=process.name, at=time.time())
+                    break
+                self.pids[pid] = index
+            self.started_at = time.time()
+            if self.cause != "not_started":
+                self._tell(f"started {self.started_at}\n")
+        finally:
+            self._come_out()
+        if self.cause == "not_started":
+            self._end_all(0.0)
 
     def _start(self, process: LaunchProcess) -> int:
-        """Fork and exec one process; raises ``OSError`` as exec itself would."""
+        """One process in a session of its own; raises ``OSError`` as exec does."""
         path = self.folder.logs / process.log
-        path.parent.mkdir(parents=True, exist_ok=True)
-        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        error_read, error_write = os.pipe2(os.O_CLOEXEC)
-        pid = os.fork()
-        if pid == 0:
-            self._become(process, log, error_write)
-        os.close(log)
-        os.close(error_write)
-        with open(error_read, "rb") as pipe:
-            answer = pipe.read()
-        if answer:
-            number, _, words = answer.partition(b" ")
-            os.waitpid(pid, 0)
-            raise OSError(int(number), words.decode())
-        return pid
-
-    def _become(self, process: LaunchProcess, log: int, error_pipe: int) -> NoReturn:
-        """In the child: take on the task's surroundings and turn into the user's program."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         try:
-            os.setsid()
-            linux.set_parent_death_signal(signal.SIGKILL)
-            if self.group is not None:
-                self.group.join()
-            self._limit_self()
-            signal.set_wakeup_fd(-1)
-            for number in (
-                signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP,
-                signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXFSZ,
-            ):  # fmt: skip
-                signal.signal(number, signal.SIG_DFL)
-            null = os.open("/dev/null", os.O_RDONLY)
-            os.dup2(null, 0)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            os.chdir(process.folder)
-            os.umask(0o022)
-            program = process.argv[0]
-            if "/" in program:
-                os.execve(program, process.argv, process.environment)
-            os.execvpe(program, process.argv, process.environment)
-        except OSError as error:
-            words = (error.strerror or str(error)) + (f": {error.filename}" if error.filename else "")
-            os.write(error_pipe, f"{error.errno or errno.EINVAL} {words}".encode())
-        finally:
-            os._exit(127)
-
-    def _limit_self(self) -> None:
-        descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+            log = os.open(path, flags, 0o644)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            log = os.open(path, flags, 0o644)
         try:
-            os.write(descriptor, _OOM_SCORE)
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EPERM):  # already higher than we may set
-                raise
+            # vfork: nothing of this process is copied.
+            started = subprocess.Popen(
+                process.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=process.folder,
+                env=process.environment,
+                start_new_session=True,
+            )
         finally:
-            os.close(descriptor)
-        held = self.group is not None and self.group.cgroups.limits_memory
-        if self.launch.memory_bytes is not None and not held:
-            soft_hard = (self.launch.memory_bytes, self.launch.memory_bytes)
-            resource.setrlimit(resource.RLIMIT_DATA, soft_hard)
+            os.close(log)
+        started.returncode = 0  # we wait for it ourselves, with all that it leaves behind
+        if self.launch.memory_bytes is not None and not self.groups.limits_memory:
+            bounds = (self.launch.memory_bytes, self.launch.memory_bytes)
+            with contextlib.suppress(ProcessLookupError):
+                resource.prlimit(started.pid, resource.RLIMIT_DATA, bounds)
+        return started.pid
+
+    def _go_in(self) -> None:
+        _set_oom_score(_OOM_SCORE)
+        if self.group is not None:
+            self.inside = True
+            self.group.join()
+
+    def _come_out(self) -> None:
+        _set_oom_score(b"0")
+        if self.inside:
+            try:
+                cgroups.leave(self.groups)
+                self.inside = False
+            except OSError as error:
+                self._note(f"the shim could not leave the task's control group: {error}")
 
     # -- watch --------------------------------------------------------------------------------------------
 
-    def _supervise(self, wake: int) -> None:
+    def _supervise(self) -> None:
         poller = select.poll()
-        poller.register(wake, select.POLLIN)
+        poller.register(self.wake, select.POLLIN)
         while True:
             self._reap()
             if self._all_gone():
@@ -254,7 +286,7 @@ class _Shim:
             self._guard_log_disk()
             times = [t - now for t in (self.deadline, self.kill_at) if t is not None]
             wait_s = max(0.0, min([*times, _TICK_S]))
-            if poller.poll(wait_s * 1000 + 0.999) and signal.SIGTERM in os.read(wake, 4096):
+            if poller.poll(wait_s * 1000 + 0.999) and signal.SIGTERM in os.read(self.wake, 4096):
                 self._on_stop()
 
     def _reap(self) -> None:
@@ -302,6 +334,7 @@ class _Shim:
         """All living processes of the task."""
         found = dict.fromkeys(self.group.pids() if self.group is not None else [])
         found.update(dict.fromkeys(processes.descendants(os.getpid())))
+        found.pop(os.getpid(), None)
         return list(found)
 
     def _end_all(self, grace_s: float) -> None:
@@ -318,7 +351,7 @@ class _Shim:
         give_up = time.monotonic() + _GIVE_UP_S
         pause_s = 0.0005
         while True:
-            if self.group is not None:
+            if self.group is not None and not self.inside:
                 self.group.kill()
             processes.send(self._members(), signal.SIGKILL)
             self._reap()
@@ -357,7 +390,8 @@ class _Shim:
         left = [] if self.childless else self._members()
         self._run_after_commands()
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        kills, peak, cpu_s = 0, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime
+        kills, peak = 0, usage.ru_maxrss * 1024
+        cpu_s = usage.ru_utime + usage.ru_stime - self.usage.ru_utime - self.usage.ru_stime
         if self.group is not None:
             kills = self.group.oom_kills()
             peak = self.group.memory_peak_bytes() or peak
@@ -415,7 +449,23 @@ def _machine_oom_kills() -> int:
     return 0
 
 
+def _set_oom_score(score: bytes) -> None:
+    """Set by whom the kernel's out-of-memory killer goes; what is started then inherits it."""
+    descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, score)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM):  # already higher than we may set
+            raise
+    finally:
+        os.close(descriptor)
+
+
 if __name__ == "__main__":
-    # The way of last resort, when the spawner is gone: an interpreter of our own.
-    os.setsid()
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None, cgroups.detect())
+    # The way of last resort, when the spawner is gone: an interpreter of our own, for one task.
+    _do(
+        Path(sys.argv[1]),
+        int(sys.argv[2]) if len(sys.argv) > 2 else None,
+        cgroups.detect(),
+        _prepare_process(),
+    )

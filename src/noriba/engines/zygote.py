@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import msgspec
 
-from noriba.agent import linux, main, processes
+from noriba.agent import cgroups, linux, main, processes
 
 
 class Fork(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +37,7 @@ class Forked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def serve(requests: socket.socket) -> None:
     """Answer until the other side is gone."""
+    cgroups.detect_once()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # agents need nobody to wait for them
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.collect()

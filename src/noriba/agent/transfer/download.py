@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Literal
 
 from noriba.agent.transfer.blob import Blob
 from noriba.agent.transfer.cache import Cache, copy_file, link_or_copy
-from noriba.agent.transfer.errors import NotFound, Unsupported
+from noriba.agent.transfer.errors import AccessDenied, NotFound, Unsupported
 from noriba.agent.transfer.store import Store
 
 Delivery = Literal["shared", "private", "code"]
@@ -85,8 +86,10 @@ class Downloader:
         """One blob to the path ``target``. Raises ``NotFound``."""
         blob = store.head(name) if name and not name.endswith("/") else None
         if blob is None or blob.is_folder:
-            if next(iter(store.list(name.rstrip("/") + "/")), None) is not None:
-                raise NotFound(f"{store.uri} is a folder, not a file; use type uri_folder for it")
+            # A credential for one file may not list; then all we know is that there is no such file.
+            with contextlib.suppress(AccessDenied):
+                if next(iter(store.list(name.rstrip("/") + "/")), None) is not None:
+                    raise NotFound(f"{store.uri} is a folder, not a file; use type uri_folder for it")
             raise NotFound(f"{store.uri} does not exist")
         target.parent.mkdir(parents=True, exist_ok=True)
         return self._fetch(store, store_url, [_Item(blob, target)], delivery)
