@@ -120,7 +120,8 @@ def merge_properties(
     for field in _CONTENT[kind]:
         if field in existing and kind != "components":
             merged[field] = existing[field]
-    merged["properties"] = {**(existing.get("properties") or {}), **(new.get("properties") or {})}
+    if custom := {**(existing.get("properties") or {}), **(new.get("properties") or {})}:
+        merged["properties"] = custom
     return merged
 
 
