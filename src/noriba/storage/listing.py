@@ -58,7 +58,8 @@ def list_blobs(
             next_cursor = after_prefix(folder)
             break
         cursor = next_cursor
-    # NUL can not stand in a marker on every database; no name begins between a name and its successor by " ".
+    if cursor is not None and not _rows(connection, container, cursor, end, 1, uncommitted):
+        cursor = None
     return BlobPage(blobs=found, prefixes=prefixes, marker=cursor)
 
 
