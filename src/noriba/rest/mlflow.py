@@ -162,6 +162,9 @@ def _bound(handler: MlflowHandler, action: Action, azure: bool) -> Handler:
 async def _admit(call: Call, action: Action, azure: bool) -> MlflowCall:
     """Authenticate, find the workspace, authorise. Raises Unauthenticated, Forbidden or NotFound."""
     principal = await authenticate(call)
+    scope = call.request.scope
+    if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+        raise invalid("Text must not contain NUL characters.")
     workspaces = call.services.workspaces
     params = call.params
     try:

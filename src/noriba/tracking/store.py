@@ -160,8 +160,9 @@ def insert_experiment_in(
                 updated_ms=now_ms,
             )
             .on_conflict_do_nothing(index_elements=["workspace_id", "id"])
-        )
-        if added.rowcount:
+            .returning(experiments.c.id)
+        ).scalar_one_or_none()
+        if added is not None:
             return experiment_id
         attempt += 1
 
