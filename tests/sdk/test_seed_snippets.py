@@ -64,5 +64,6 @@ def test_a_snippet_runs_to_its_end(snippet: str, server: ServerProcess, tmp_path
     assert (told["noriba.instance_type"], told["noriba.instance_count"], told["noriba.tier"]) == expected
     with server.client() as client:
         details = client.get(f"/history/v1.0{WORKSPACE_PATH}/runs/{job['name']}/details").json()
-        log = client.get(details["logFiles"]["user_logs/std_log.txt"], headers={"Authorization": ""})
+        file = "std_log.txt" if told["noriba.instance_count"] == "1" else "std_log_process_0.txt"
+        log = client.get(details["logFiles"][f"user_logs/{file}"], headers={"Authorization": ""})
     assert "hello world" in log.text

@@ -44,7 +44,9 @@ async def segments(store: BlobStore) -> list[tuple[int, bool]]:
 
 async def test_appends_are_idempotent_by_offset(store: BlobStore) -> None:
     assert await append_in(store, 0, b"") == 0
-    assert await store.head(*LOG) is None
+    made = await store.head(*LOG)
+    assert made is not None, "an empty log is there, and empty"
+    assert made.size == 0
     assert await append_in(store, 0, b"one\n") == 4
     assert await append_in(store, 0, b"one\n") == 4, "again"
     assert await append_in(store, 2, b"e\ntwo\n") == 8, "overlapping"

@@ -58,7 +58,7 @@ def append_in(
     ).one_or_none()
     size = 0 if row is None else int(row.size)
     fresh = data[size - offset :] if offset <= size else b""
-    if not fresh:
+    if not fresh and (row is not None or offset > 0):
         return Grown(size, 0, False)
     if row is None:
         content_id = index.new_content_id()
@@ -85,6 +85,8 @@ def append_in(
         Segment(size + at, len(fresh[at : at + _PART_BYTES]), None, fresh[at : at + _PART_BYTES])
         for at in range(0, len(fresh), _PART_BYTES)
     ]
+    if not parts:
+        return Grown(0, content_id, False)
     _, is_due = _grow(connection, content_id, parts, now)
     return Grown(size + len(fresh), content_id, is_due)
 

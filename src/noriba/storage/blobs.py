@@ -232,7 +232,7 @@ class BlobStore:
         """Inside a write: add ``data``, which belongs at ``offset``, to a blob that grows; returns the size held.
 
         What is held already is skipped, so that a repeated append does nothing; data beyond the end (a gap) is not
-        taken. The blob and its container are made when missing.
+        taken. The blob and its container are made when missing, by an empty append too.
         """
         grown = appending.append_in(connection, account, container, name, offset, data, now)
         if grown.is_due:
