@@ -116,9 +116,10 @@ class BlobMachine(RuleBasedStateMachine):
                 lambda c: self.store.append_in(c, ACCOUNT, CONTAINER, name, offset, data, self.clock())
             )
         )
+        if name not in self.blobs:
+            self.replace(name, b"")
+            self.appendable.add(name)
         if data[len(held) - offset :]:
-            if name not in self.blobs:
-                self.replace(name, b"")
             self.blobs[name] = held[:offset] + data
             self.appendable.add(name)
         assert size_after == len(self.blobs.get(name, b""))
