@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 import psutil
@@ -48,17 +49,21 @@ LOCK_WAIT_S = 20.0
 """How long a start waits for another server in the same home to become ready or to end."""
 
 
-def listen(settings: Settings) -> socket.socket:
-    """Take the port. Raises HomeError with one line when it can not be had."""
+def listen(settings: Settings, last: ServerInfo | None = None) -> socket.socket:
+    """Take the port. Raises HomeError with one line when it can not be had.
+
+    When any port will do, that of the home's ``last`` server is taken if it is free: its nodes and the shells set
+    up for it find the new one there.
+    """
     server = settings.server
-    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if server.port == 0 and last and not server.public_url and (before := urlsplit(last.base_url).port):
+        try:
+            return _bound(server.host, before)
+        except OSError:
+            log.info("the last port is taken", port=before)
     try:
-        listener.bind((server.host, server.port))
-        listener.listen(2048)
+        return _bound(server.host, server.port)
     except OSError as error:
-        listener.close()
         reason = error.strerror or str(error)
         default = " (the default port)" if server.port == DEFAULT_PORT else ""
         advice = "Choose another with --host or --port (0 takes a free port)."
@@ -67,7 +72,18 @@ def listen(settings: Settings) -> socket.socket:
         raise HomeError(
             f"Can not listen on {server.host}:{server.port}{default}: {reason}. {advice}"
         ) from error
-    listener.setblocking(False)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
@@ -126,7 +142,7 @@ def _serve(
     settings: Settings, home: Home, log_file: str, on_ready: Callable[[ServerInfo], None] | None
 ) -> None:
     configure_logging(settings.log)
-    listener = listen(settings)
+    listener = listen(settings, home.last_server())
     try:
         base_url = base_url_of(settings, listener)
         certificates = Certificates(home.tls)

@@ -116,6 +116,24 @@ def test_up_after_a_kill(home: Path) -> None:
     assert "Made the home" not in up.stdout
 
 
+def test_any_port_is_the_last_one_if_it_is_free(home: Path) -> None:
+    """Nodes and shells that knew the server before find it again."""
+    assert run_noriba("up", "-d", "--port", "0", home=home).returncode == 0
+    first = Home(home).server()
+    assert first is not None
+    assert run_noriba("down", home=home).returncode == 0
+    assert run_noriba("up", "-d", "--port", "0", home=home).returncode == 0
+    second = Home(home).server()
+    assert second is not None
+    assert (second.base_url, second.pid == first.pid) == (first.base_url, False)
+    assert run_noriba("down", home=home).returncode == 0
+    with taken_port(int(first.base_url.rpartition(":")[2])):
+        assert run_noriba("up", "-d", "--port", "0", home=home).returncode == 0
+    third = Home(home).server()
+    assert third is not None
+    assert third.base_url != first.base_url
+
+
 @pytest.mark.parametrize("detach", [True, False])
 def test_a_busy_port(home: Path, detach: bool) -> None:
     with taken_port() as port:

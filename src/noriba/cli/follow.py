@@ -30,7 +30,7 @@ class Printer:
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
-        self._out = sys.stdout.buffer
+        self._out = self._current = sys.stdout.buffer
         self._last: State | None = None
         self._since = time.monotonic()
         self._file = ""
@@ -46,26 +46,32 @@ class Printer:
             if warning not in self._warned:
                 self._warned.add(warning)
                 self._say(f"Warning: {warning}")
+        if state.is_over:
+            # Told by ``finish``, below the last of the log.
+            self._last = state
+            return
         if self._last is None or (state.status, state.reason) != (self._last.status, self._last.reason):
             if self._last is None or state.status != self._last.status:
                 self._since = time.monotonic()
-            reason = f": {state.reason}" if state.reason and not state.is_over else ""
+            reason = f": {state.reason}" if state.reason else ""
             if not (self._terminal and reason and self._last and self._last.status == state.status):
                 self._say(f"{time.strftime('%H:%M:%S')}  {state.status}{reason}")
         self._last = state
-        if self._terminal and not state.is_over and not self._file.startswith("user_logs/"):
+        if self._terminal and not self._file.startswith("user_logs/"):
             self._show_waiting(state)
 
     def output(self, file: str, data: bytes) -> None:
         self._clear()
+        # Standard output gets what the job prints; how its environment was built is told beside it.
+        out = self._out if file.startswith("user_logs/") else sys.stderr.buffer
         if file != self._file:
-            if self._file:
-                self._end_line()
-            if not file.startswith("user_logs/std_log.txt"):
+            self._end_line()
+            if file != "user_logs/std_log.txt":
                 note(f"--- {file}")
             self._file = file
-        self._out.write(data)
-        self._out.flush()
+            self._current = out
+        out.write(data)
+        out.flush()
         self._at_line_start = data.endswith(b"\n")
 
     def away(self, error: NoServer) -> None:
@@ -74,7 +80,9 @@ class Printer:
             self._say(f"{error} The job goes on; asking again …")
 
     def finish(self) -> None:
-        """Leave the terminal in order."""
+        """Tell how it ended, and leave the terminal in order."""
+        if self._last is not None and self._last.is_over:
+            self._say(f"{time.strftime('%H:%M:%S')}  {self._last.status}")
         self._clear()
         self._end_line()
 
@@ -85,8 +93,8 @@ class Printer:
 
     def _end_line(self) -> None:
         if not self._at_line_start:
-            self._out.write(b"\n")
-            self._out.flush()
+            self._current.write(b"\n")
+            self._current.flush()
             self._at_line_start = True
 
     def _show_waiting(self, state: State) -> None:
