@@ -16,11 +16,13 @@ class CuratedVariant(msgspec.Struct, frozen=True, kw_only=True):
     """The package set for one range of Python versions; ``python`` is ``3.10`` or a specifier (``>=3.11``).
 
     ``moved`` says, for the job's log, what differs from what the name promises and why ('' where nothing does).
+    ``overrides`` are requirement lines that replace what packages demand of each other in their metadata.
     """
 
     python: str
     requirements: tuple[str, ...]
     moved: str = ""
+    overrides: tuple[str, ...] = ()
 
 
 class CuratedEnvironment(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,10 +67,11 @@ class CuratedEnvironment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Variant(msgspec.Struct, frozen=True, kw_only=True):
-    python: str
+    python: str | tuple[str, ...]
     packages: tuple[str, ...]
     include: tuple[str, ...] | None = None
     moved: str = ""
+    overrides: tuple[str, ...] = ()
 
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,14 +105,16 @@ def _load() -> tuple[CuratedEnvironment, ...]:
 def _environment(entry: _Entry, sets: dict[str, tuple[str, ...]]) -> CuratedEnvironment:
     variants = tuple(
         CuratedVariant(
-            python=variant.python,
+            python=python,
             requirements=merge(
                 variant.packages,
                 *(sets[name] for name in (entry.include if variant.include is None else variant.include)),
             ),
             moved=" ".join(variant.moved.split()),
+            overrides=variant.overrides,
         )
         for variant in entry.variants
+        for python in ([variant.python] if isinstance(variant.python, str) else variant.python)
     )
     return CuratedEnvironment(
         name=entry.name,

@@ -46,6 +46,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     python: str = ""
     requirements: tuple[str, ...] = ()
     moved: str = ""
+    overrides: tuple[str, ...] = ()
 
 
 class CondaPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -110,7 +111,9 @@ class EnvironmentPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
             "format": FORMAT,
             "platform": self.platform,
             "python": [variant.python for variant in self.variants],
-            "packages": [sorted(map(_normal, variant.requirements)) for variant in self.variants],
+            "packages": [
+                [sorted(map(_normal, variant.requirements)), variant.overrides] for variant in self.variants
+            ],
             "conda packages": []
             if self.conda is None
             else [self.conda.channels, sorted(map(str, self.conda.dependencies))],
@@ -236,7 +239,9 @@ class _Draft:
         self.curated_name = found.name
         self.env.update(found.env)
         self.variants = tuple(
-            Variant(python=_specifier(v.python), requirements=v.requirements, moved=v.moved)
+            Variant(
+                python=_specifier(v.python), requirements=v.requirements, moved=v.moved, overrides=v.overrides
+            )
             for v in found.variants
         )
 

@@ -39,6 +39,7 @@ class _Candidate(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     exact: bool
     torch: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
 
 
 class Resolver:
@@ -59,6 +60,7 @@ class Resolver:
             requirements=self._requirements(plan, variant, extra),
             warnings=warnings,
             exact=exact,
+            overrides=variant.overrides,
         )
         if not plan.cpu_torch:
             return self._lock(plan, base, ())
@@ -139,9 +141,7 @@ class Resolver:
         wish = Resolution(
             requirements=candidate.requirements,
             constraints=constraints,
-            overrides=tuple(f"{name}; python_version < '0'" for name in accelerator.GPU_ONLY)
-            if plan.cpu_torch
-            else (),
+            overrides=(*candidate.overrides, *_without_gpu_packages(plan)),
             options=options,
             wheels_only=plan.wheels_only,
         )
@@ -266,6 +266,7 @@ class Resolver:
                 requirements=self._requirements(plan, variant, extra),
                 warnings=(note, *moved) if asked else moved,
                 exact=not asked,
+                overrides=variant.overrides,
             )
 
     def _cpu_lock(self, plan: EnvironmentPlan, candidate: _Candidate, index: str | None) -> Resolved:
@@ -280,6 +281,11 @@ class Resolver:
             errors.CONFLICT,
             f"no CPU build of PyTorch ({', '.join(candidate.torch)}) goes with the other packages",
         )
+
+
+def _without_gpu_packages(plan: EnvironmentPlan) -> tuple[str, ...]:
+    """Overrides that leave out what is of use with several GPUs only: a marker that never holds."""
+    return tuple(f"{name}; python_version < '0'" for name in accelerator.GPU_ONLY) if plan.cpu_torch else ()
 
 
 def _admits(specifier: str, interpreter: Interpreter) -> bool:
