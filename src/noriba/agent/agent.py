@@ -17,11 +17,12 @@ from pathlib import Path
 from noriba.agent.cgroups import remove_below
 from noriba.agent.connection import Refused, Unreachable
 from noriba.agent.folder import TaskFolder, folder_name, remove_tree
+from noriba.agent.janitor import Janitor
 from noriba.agent.launching import node_cgroup
 from noriba.agent.node import Node
 from noriba.agent.protocol import Event, SyncRequest, SyncResponse, TaskExited, TaskSpec
 from noriba.agent.reporter import backoff_s
-from noriba.agent.runner import TaskRunner, discard
+from noriba.agent.runner import TaskRunner
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Agent:
         self._node = node
         self._incarnation = incarnation
         self._tasks = node.settings.work_dir / "tasks"
+        self._janitor = Janitor(node.settings.work_dir / "trash")
         self._runners: dict[str, TaskRunner] = {}
         self._lock = threading.Lock()
         self._revision = 0
@@ -112,11 +114,17 @@ class Agent:
         self._draining = response.node_state == "draining"
         if response.node_state == "released":
             return
-        for spec in response.tasks:
-            self._take(spec)
-        for task_id in response.forget:
-            self._forget(task_id)
-        self._revision = max(self._revision, response.revision)
+        try:
+            for spec in response.tasks:
+                self._take(spec)
+            for task_id in response.forget:
+                self._forget(task_id)
+        except OSError:
+            # Such as a full disk. The revision stays, so that the same tasks come again.
+            _log.exception("what the control plane wants can not be done now")
+            time.sleep(1.0)
+        else:
+            self._revision = max(self._revision, response.revision)
         self._trim()
 
     def _take(self, spec: TaskSpec) -> None:
@@ -140,18 +148,21 @@ class Agent:
             runner.abandon()
             if not runner.join(0.0):
                 return  # it is named again at the next sync as we still hold it
-        del self._runners[task_id]
-        discard(runner)
+        with self._lock:
+            del self._runners[task_id]
+            runner.close()
+            self._node.reporter.unwatch(task_id)
+            self._janitor.remove(runner.folder.root)
 
     def _acknowledged(self, event: Event) -> None:
         """An event has arrived (called by the reporter)."""
-        if isinstance(event, TaskExited):
-            self._node.reporter.unwatch(event.task_id)
-            folder = TaskFolder(self._tasks / folder_name(event.task_id))
-            try:
-                folder.reported_file.touch()
-            except FileNotFoundError:
-                _log.debug("task %s is forgotten already", event.task_id)
+        if not isinstance(event, TaskExited):
+            return
+        self._node.reporter.unwatch(event.task_id)
+        with self._lock:
+            runner = self._runners.get(event.task_id)
+            if runner is not None:
+                runner.folder.reported_file.touch()
 
     def _trim(self) -> None:
         now = time.monotonic()
@@ -170,7 +181,7 @@ class Agent:
             if not runner.join(max(0.0, deadline - time.monotonic())):
                 _log.warning("task %s does not end", runner.spec.id)
         for runner in self._runners.values():
-            discard(runner)
+            runner.close()
         self._node.reporter.close()
         settings = self._node.settings
         remove_below(self._node.cgroups, node_cgroup(settings.node_id, settings.work_dir))
@@ -179,7 +190,7 @@ class Agent:
 
 def clean_work_dir(work_dir: Path) -> None:
     """Remove what an agent keeps in its work folder (the folder itself may be the engine's)."""
-    for name in ("tasks", "cache"):
+    for name in ("tasks", "trash", "cache"):
         remove_tree(work_dir / name)
     for name in ("journal", "journal.new", "agent.json", "lock"):
         (work_dir / name).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +20,8 @@ _MACHINE_FILES = (
 )
 _MACHINE_VARIABLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
 
+_LOOK_EVERY_S = 10.0
+
 
 class Trust:
     """Builds the bundle below ``root`` when it is first needed, and again when one of its parts has changed."""
@@ -28,6 +31,7 @@ class Trust:
         self._ca_file = ca_file
         self._environment = environment
         self._lock = threading.Lock()
+        self._looked_at = 0.0
         self._bundle: tuple[tuple[object, ...], str] | None = None
         self._context: tuple[str, ssl.SSLContext] | None = None
 
@@ -47,6 +51,10 @@ class Trust:
     def bundle(self) -> str:
         """Path of a PEM file with all of them."""
         with self._lock:
+            now = time.monotonic()
+            if self._bundle is not None and now - self._looked_at < _LOOK_EVERY_S:
+                return self._bundle[1]
+            self._looked_at = now
             parts = self._parts()
             state = tuple((str(p), (s := p.stat()).st_mtime_ns, s.st_size) for p in parts)
             if self._bundle is not None and self._bundle[0] == state and os.path.exists(self._bundle[1]):

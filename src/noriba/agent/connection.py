@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import ssl
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -11,6 +10,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from noriba.agent.protocol import SyncRequest, SyncResponse, TaskSpec
+from noriba.agent.wire import Wire, WireError
 
 T = TypeVar("T")
 
@@ -55,8 +55,8 @@ class Connection:
         self._base = f"{parts.path.rstrip('/')}/agent/v1/nodes/{quote(node_id, safe='')}"
         self._token_file = token_file
         self._context = ssl.create_default_context(cafile=ca_file and str(ca_file)) if self._tls else None
-        self._http: http.client.HTTPConnection | None = None
-        self._headers: dict[str, str] = {}
+        self._wire: Wire | None = None
+        self._authorization = ""
 
     def sync(self, request: SyncRequest) -> SyncResponse:
         """One exchange. Raises ``Unreachable`` or ``Refused``."""
@@ -65,53 +65,45 @@ class Connection:
 
     def get_task(self, task_id: str) -> TaskSpec:
         """A task as it is wanted now, with fresh SAS. Raises ``Unreachable`` or ``Refused``."""
-        return _decode(
-            _specs, self._call("GET", f"/tasks/{quote(task_id, safe='')}", None, _ANSWER_TIMEOUT_S)
-        )
+        return _decode(_specs, self._call("GET", f"/tasks/{quote(task_id, safe='')}", b"", _ANSWER_TIMEOUT_S))
 
     def close(self) -> None:
-        if self._http is not None:
-            self._http.close()
-            self._http = None
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
 
-    def _call(self, method: str, path: str, body: bytes | None, timeout_s: float) -> bytes:
+    def _call(self, method: str, path: str, body: bytes, timeout_s: float) -> bytes:
         while True:
-            fresh = self._http is None
+            fresh = self._wire is None
             try:
-                connection = self._http or self._connect()
-                assert connection.sock is not None
-                connection.sock.settimeout(timeout_s)
-                connection.request(method, self._base + path, body, self._headers)
-                response = connection.getresponse()
-                content = response.read()
-            except (OSError, http.client.HTTPException) as error:
+                wire = self._wire or self._connect()
+                answer = wire.call(self._head(method, path, len(body)), body, timeout_s)
+            except (OSError, WireError) as error:
                 self.close()
                 # A kept-alive connection that the other side has closed meanwhile; every call may be repeated.
                 if not fresh and not isinstance(error, TimeoutError):
                     continue
                 raise Unreachable(f"{type(error).__name__}: {error}") from error
-            if response.will_close:
-                self.close()
-            if response.status != 200:
-                raise Refused(response.status, content[:500].decode("utf-8", "replace"))
-            return content
+            if not wire.is_open:
+                self._wire = None
+            if answer.status in (401, 403):
+                self.close()  # the next call reads the token again: it may have been renewed
+            if answer.status != 200:
+                raise Refused(answer.status, answer.body[:500].decode("utf-8", "replace"))
+            return answer.body
 
-    def _connect(self) -> http.client.HTTPConnection:
-        if self._context is not None:
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                self._host, self._port, timeout=_CONNECT_TIMEOUT_S, context=self._context
-            )
-        else:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=_CONNECT_TIMEOUT_S)
-        token = self._token_file.read_text().strip()
-        self._headers = {
-            "Authorization": f"Bearer {token}",
-            "Content-Type": "application/msgpack",
-            "Accept": "application/msgpack",
-        }
-        connection.connect()
-        self._http = connection
-        return connection
+    def _connect(self) -> Wire:
+        # Read anew each time, so that a new token needs no new agent.
+        self._authorization = self._token_file.read_text().strip()
+        self._wire = Wire(self._host, self._port, self._context, _CONNECT_TIMEOUT_S)
+        return self._wire
+
+    def _head(self, method: str, path: str, length: int) -> bytes:
+        return (
+            f"{method} {self._base}{path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
+            f"Authorization: Bearer {self._authorization}\r\nAccept: application/msgpack\r\n"
+            f"Content-Type: application/msgpack\r\nContent-Length: {length}\r\n\r\n"
+        ).encode("ascii")
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:

@@ -158,7 +158,7 @@ class Reporter:
             self._journal.append(events, durable=durable)
 
     def _send(self, logs: list[TaskLogs]) -> bool:
-        """Send one request; False if there is nothing to send."""
+        """Send one request if there is something to send; whether more is known to be left."""
         budget = _LOG_BUDGET_BYTES
         chunks: list[LogChunk] = []
         unfinished: set[str] = set()
@@ -181,7 +181,7 @@ class Reporter:
         )
         if not self._apply(response):
             raise Refused(200, "the control plane took nothing of what was sent")
-        return True
+        return bool(unfinished) or bool(self._journal.pending)
 
     def _apply(self, response: SyncResponse) -> bool:
         """Note what the control plane has; False if that is nothing new."""

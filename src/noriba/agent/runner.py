@@ -24,7 +24,7 @@ from noriba.agent.command import CommandError
 from noriba.agent.distribution import Peer
 from noriba.agent.environment import EnvironmentFailed, ReadyEnvironment
 from noriba.agent.finishing import Collector, add_finalization
-from noriba.agent.folder import Exit, StopWish, TaskFolder, remove_tree, write_record
+from noriba.agent.folder import Exit, StopWish, TaskFolder, write_record
 from noriba.agent.launching import make_launch
 from noriba.agent.logs import TaskLogs
 from noriba.agent.node import Node
@@ -463,10 +463,3 @@ class _ShimLost(TransferError):
 def _append(path: Path, text: str) -> None:
     with open(path, "a", encoding="utf-8") as file:
         file.write(text)
-
-
-def discard(runner: TaskRunner) -> None:
-    """Remove all that a task left on the node."""
-    runner.close()
-    runner.node.reporter.unwatch(runner.spec.id)
-    remove_tree(runner.folder.root)
