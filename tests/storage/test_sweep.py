@@ -14,7 +14,7 @@ from noriba.models.errors import NotFound, Unavailable
 from noriba.storage import sweep as sweeping
 from noriba.storage.blobs import BlobStore
 from noriba.storage.blocks import block_lists, put_block
-from noriba.storage.objects import object_key
+from noriba.storage.model import PIECE_BYTES
 from noriba.storage.sweep import sweep
 from tests.storage.conftest import ACCOUNT, CONTAINER, Clock, collect
 
@@ -81,27 +81,12 @@ async def test_what_a_killed_process_left_is_swept(store: BlobStore, clock: Cloc
 
 async def test_a_living_upload_is_left_alone(store: BlobStore, clock: Clock) -> None:
     async with store.upload() as upload:
-        await upload.write(b"x" * 9_000_000)
+        await upload.write(b"x" * (PIECE_BYTES + 1))
         clock.now += 2 * sweeping.UPLOAD_GRACE_S
         await store.upkeep.sweep_all()
         await upload.finish()
         await store.database.write(upload.commit)
     assert await rows(store, blob_tables.blob_segments) == 2
-
-
-async def test_half_written_files_are_swept_with_their_upload(
-    store: BlobStore, clock: Clock, tmp_path: Path
-) -> None:
-    if not (tmp_path / "objects").exists():
-        pytest.skip("files only")
-    dead = store.new_upload()
-    await dead.write(b"x" * 20_000)
-    await dead.finish()
-    key = object_key(dead.content_id, 0)
-    (tmp_path / "objects" / key).rename(tmp_path / "objects" / f"{key}#1")
-    clock.now += sweeping.UPLOAD_GRACE_S
-    await store.upkeep.sweep_all()
-    assert objects_in(tmp_path) == []
 
 
 async def test_blocks_never_committed_go_after_a_week(store: BlobStore, clock: Clock) -> None:

@@ -26,18 +26,18 @@ class Hashed:
     """A body that is checked against ``Content-MD5`` and ``x-ms-content-crc64`` when they were sent.
 
     Raises BadRequest at the end of the iteration when they do not match. The CRC costs nothing and is always
-    computed; the MD5 only when it was sent or the body is short.
+    computed; the MD5 only when it was sent, or ``keep_md5`` asks for it and the body is short.
     """
 
-    def __init__(self, request: BlobRequest, limit: int) -> None:
+    def __init__(self, request: BlobRequest, limit: int, *, keep_md5: bool = False) -> None:
         if request.headers.get("x-ms-structured-body"):
             raise BadRequest("Structured bodies are not supported.", code="UnsupportedHeader")
         self._expected_md5 = md5_of(request.headers, "content-md5")
         self._expected_crc = _crc_of(request.headers.get("x-ms-content-crc64"))
         self._chunks = request.body(limit)
         length = request.content_length
-        small = length is not None and length <= _ALWAYS_HASH_BYTES
-        self._hash = hashlib.md5(usedforsecurity=False) if small or self._expected_md5 else None
+        wanted = keep_md5 and length is not None and length <= _ALWAYS_HASH_BYTES
+        self._hash = hashlib.md5(usedforsecurity=False) if wanted or self._expected_md5 else None
         self._crc = 0
 
     @property

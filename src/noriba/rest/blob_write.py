@@ -56,7 +56,7 @@ async def put_blob(request: BlobRequest) -> Response:
     metadata, tags = metadata_of(request.headers), tags_of(request.headers)
     try:
         await request.blobs.check_before_upload(*request.target, conditions)
-        body = Hashed(request, MAX_PUT_BYTES)
+        body = Hashed(request, MAX_PUT_BYTES, keep_md5=True)
         async with request.blobs.upload() as upload:
             await fill(upload, aiter(body))
             kept = sent

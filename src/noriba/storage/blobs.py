@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from noriba.database import Database
 from noriba.database.blob_tables import blob_containers
 from noriba.models.errors import Conflict
-from noriba.storage import appending, index, listing
+from noriba.storage import appending, index, listing, reading
 from noriba.storage.model import (
     NO_CONDITIONS,
     BlobHeaders,
@@ -28,19 +28,15 @@ from noriba.storage.model import (
     Conditions,
     ContainerProperties,
     InvalidRange,
-    Segment,
     check_blob_name,
     check_container_name,
-    no_blob,
 )
-from noriba.storage.objects import ObjectMissing, Objects
+from noriba.storage.objects import Objects
 from noriba.storage.upkeep import Upkeep
 from noriba.storage.uploads import Buffered, Upload, fill
 
-READ_CHUNK_BYTES = 1024 * 1024
 READING_GRACE_S = 900.0
 """How long replaced bytes are kept for readers in other processes."""
-_SEGMENTS_AT_ONCE = 32
 
 
 class BlobStore:
@@ -306,47 +302,9 @@ class BlobStore:
         _, chunks = await self.open(account, container, name)
         return b"".join([chunk async for chunk in chunks])
 
-    async def read_content(self, content_id: int, position: int, end: int) -> AsyncIterator[bytes]:
-        """Bytes ``position`` to ``end`` of a content, in chunks of at most ``READ_CHUNK_BYTES``."""
-        self.reading[content_id] += 1
-        try:
-            while position < end:
-                segments = await self._segments(content_id, position)
-                for segment in segments:
-                    stop = min(end, segment.start + segment.size)
-                    while position < stop:
-                        chunk_end = min(stop, position + READ_CHUNK_BYTES)
-                        try:
-                            chunk = await self._chunk(segment, position, chunk_end)
-                        except ObjectMissing:
-                            # Compaction moved these bytes into another object since we looked.
-                            moved = (await self._segments(content_id, position))[0]
-                            if moved.key == segment.key:
-                                raise
-                            break
-                        yield chunk
-                        position = chunk_end
-                    if position < stop:
-                        break
-        finally:
-            self.reading[content_id] -= 1
-            if not self.reading[content_id]:
-                del self.reading[content_id]
-
-    async def _segments(self, content_id: int, position: int) -> builtins.list[Segment]:
-        found = await self.database.read(
-            lambda connection: index.segments_from(connection, content_id, position, _SEGMENTS_AT_ONCE)
-        )
-        if not found or not found[0].start <= position < found[0].start + found[0].size:
-            raise no_blob("(deleted while it was read)")
-        return found
-
-    async def _chunk(self, segment: Segment, start: int, end: int) -> bytes:
-        start, end = start - segment.start, end - segment.start
-        if segment.data is not None:
-            return segment.data[start:end]
-        assert segment.key is not None
-        return bytes(await self.objects.get(segment.key, start, end))
+    def read_content(self, content_id: int, position: int, end: int) -> AsyncIterator[bytes]:
+        """Bytes ``position`` to ``end`` of a content, in chunks."""
+        return reading.read_content(self, content_id, position, end)
 
     async def list(
         self,

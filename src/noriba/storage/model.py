@@ -13,7 +13,7 @@ BlobKind = Literal["BlockBlob", "AppendBlob"]
 
 INLINE_BYTES = 16 * 1024
 """Blobs up to this size stand in the database: no file, durable with the group commit."""
-PIECE_BYTES = 8 * 1024 * 1024
+PIECE_BYTES = 4 * 1024 * 1024
 """Larger ones are cut into objects of this size."""
 MAX_NAME_CHARACTERS = 1024
 MAX_NAME_BYTES = 2400

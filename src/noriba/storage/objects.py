@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from noriba.models.errors import NoribaError, Unavailable
 
 SHARDS = 256
 _IO_THREADS = 8
+_MOST_PARTS = min(1024, os.sysconf("SC_IOV_MAX"))
 
 
 class ObjectMissing(Exception):
@@ -24,10 +25,16 @@ class ObjectMissing(Exception):
 
 
 class Objects(Protocol):
-    """Immutable objects under opaque keys. ``put`` returns once the object is durable."""
+    """Immutable objects under opaque keys. They are durable after ``sync`` of one key of their content."""
+
+    read_bytes: int
+    """How much to read at a time."""
 
     async def put(self, key: str, parts: Sequence[bytes]) -> None:
         """Store the concatenation of ``parts``. Raises Unavailable."""
+
+    async def sync(self, key: str) -> None:
+        """Make durable what was put under the keys of the content that ``key`` is of. Raises Unavailable."""
 
     async def get(self, key: str, start: int, end: int) -> memoryview:
         """Bytes ``start`` to ``end``. Raises ObjectMissing, Unavailable."""
@@ -81,6 +88,9 @@ def _typed(options: dict[str, str]) -> dict[str, Any]:
 class RemoteObjects:
     """Any store of obstore whose ``put`` is durable when it returns."""
 
+    # Each read is a request of its own.
+    read_bytes = 4 * 1024 * 1024
+
     def __init__(self, store: Any) -> None:
         self._store = store
 
@@ -90,6 +100,9 @@ class RemoteObjects:
             await obstore.put_async(self._store, key, whole, use_multipart=False)
         except obstore.exceptions.BaseError as error:
             raise _unavailable(error) from error
+
+    async def sync(self, key: str) -> None:
+        """Nothing to do: ``put`` is durable."""
 
     async def get(self, key: str, start: int, end: int) -> memoryview:
         try:
@@ -113,11 +126,17 @@ class RemoteObjects:
 
 
 class FolderObjects:
-    """A folder of this machine. An object is synced to disk, with its folder, before ``put`` returns."""
+    """A folder of this machine.
+
+    Objects are read through obstore but written here: its writes are not synced to the disk, and it wants the parts
+    joined. A file cut off by a crash is no harm, as nothing refers to it.
+    """
+
+    read_bytes = 1024 * 1024
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        # All folders are made now, so that a put syncs one folder only.
+        # All folders are made now, so that an upload has one folder only to sync.
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if sum(1 for entry in os.scandir(folder) if entry.is_dir()) < SHARDS:
             for number in range(SHARDS):
@@ -128,16 +147,15 @@ class FolderObjects:
         self._threads = ThreadPoolExecutor(_IO_THREADS, thread_name_prefix="blob-io")
 
     async def put(self, key: str, parts: Sequence[bytes]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._put, key, parts)
+        await self._in_thread(_write, self._folder / key, parts)
 
-    def _put(self, key: str, parts: Sequence[bytes]) -> None:
-        whole = parts[0] if len(parts) == 1 else b"".join(parts)
-        path = self._folder / key
+    async def sync(self, key: str) -> None:
+        await self._in_thread(_sync, (self._folder / key).parent)
+
+    async def _in_thread(self, function: Callable[..., None], *arguments: Any) -> None:
         try:
-            obstore.put(self._store, key, whole, use_multipart=False)
-            _sync(path)
-            _sync(path.parent)
-        except (obstore.exceptions.BaseError, OSError) as error:
+            await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        except OSError as error:
             raise _unavailable(error) from error
 
     async def get(self, key: str, start: int, end: int) -> memoryview:
@@ -149,19 +167,31 @@ class FolderObjects:
             raise _unavailable(error) from error
 
     async def delete(self, keys: Sequence[str]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._delete, list(keys))
-
-    def _delete(self, keys: list[str]) -> None:
-        try:
-            for key in keys:
-                (self._folder / key).unlink(missing_ok=True)
-                # What a put leaves when the process is killed in the middle of it.
-                (self._folder / f"{key}#1").unlink(missing_ok=True)
-        except OSError as error:
-            raise _unavailable(error) from error
+        await self._in_thread(_delete, [self._folder / key for key in keys])
 
     def close(self) -> None:
         self._threads.shutdown(wait=True)
+
+
+def _write(path: Path, parts: Sequence[bytes]) -> None:
+    # An upload's keys are its own, but one that failed to write may write again.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        waiting = [memoryview(part) for part in parts if part]
+        while waiting:
+            written = os.writev(descriptor, waiting[:_MOST_PARTS])
+            while waiting and written >= len(waiting[0]):
+                written -= len(waiting.pop(0))
+            if waiting:
+                waiting[0] = waiting[0][written:]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _delete(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -25,6 +25,8 @@ log = structlog.get_logger("noriba.storage")
 BUFFER_BUDGET_BYTES = 32 * 1024 * 1024
 """Beyond this much in the buffers of all uploads, each flushes its piece early instead of filling it."""
 SMALLEST_PIECE_BYTES = 512 * 1024
+PIECES_UNDER_WAY = 2
+"""More keep the disk busier, but each costs memory."""
 
 
 class Buffered:
@@ -37,8 +39,8 @@ class Buffered:
 class Upload:
     """One content being written. Use: ``write`` …, then ``finish`` and commit, else ``abort``.
 
-    ``segments`` and ``size`` are complete after ``finish``. At most one piece is on its way to the object store while
-    the next one fills.
+    ``segments`` and ``size`` are complete after ``finish``. While one piece fills, up to ``PIECES_UNDER_WAY`` are on
+    their way to the object store.
     """
 
     def __init__(self, database: Database, objects: Objects, buffered: Buffered, now: float) -> None:
@@ -53,7 +55,7 @@ class Upload:
         self._parts: list[bytes] = []
         self._held = 0
         self._reserved = 0
-        self._storing: asyncio.Task[None] | None = None
+        self._storing: list[asyncio.Task[None]] = []
 
     async def write(self, data: bytes) -> None:
         """Add bytes. Raises Unavailable when the object store fails."""
@@ -69,7 +71,7 @@ class Upload:
             if self._held >= PIECE_BYTES or (crowded and self._held >= SMALLEST_PIECE_BYTES):
                 await self._flush()
                 if crowded:
-                    await self._settle()
+                    await self._settle(0)
 
     async def finish(self) -> None:
         """All bytes are given: make them durable (all but an inline segment, which the commit does)."""
@@ -79,13 +81,16 @@ class Upload:
             return
         if self._held:
             await self._flush()
-        await self._settle()
+        await self._settle(0)
+        if self.segments:
+            await self._objects.sync(object_key(self.content_id, 0))
 
     async def write_object(self, data: bytes) -> None:
         """All of the content at once, as one object whatever its size. Raises Unavailable."""
         await self._reserve(1)
         key = object_key(self.content_id, 0)
         await self._objects.put(key, [data])
+        await self._objects.sync(key)
         self.segments, self.size = [Segment(0, len(data), key)], len(data)
 
     def commit(self, connection: sa.Connection) -> None:
@@ -97,12 +102,13 @@ class Upload:
     async def abort(self) -> None:
         """Give up: delete what was stored. What can not be deleted now, the sweep deletes later."""
         self._drop_buffer()
-        if self._storing is not None:
-            await asyncio.wait([self._storing])
-            if not self._storing.cancelled():
-                # Told already to whoever waited for the piece, or of no interest any more.
-                self._storing.exception()
-            self._storing = None
+        if self._storing:
+            await asyncio.wait(self._storing)
+            for storing in self._storing:
+                if not storing.cancelled():
+                    # Told already to whoever waited for the piece, or of no interest any more.
+                    storing.exception()
+            self._storing = []
         if not self.recorded:
             return
         try:
@@ -116,14 +122,14 @@ class Upload:
             log.warning("upload left for the sweep", content_id=self.content_id, reason=error.message)
 
     async def _flush(self) -> None:
-        await self._settle()
+        await self._settle(PIECES_UNDER_WAY - 1)
         number = len(self.segments)
         await self._reserve(number + 1)
         parts, size = self._parts, self._held
         self._parts, self._held = [], 0
         key = object_key(self.content_id, number)
         self.segments.append(Segment(self.size - size, size, key))
-        self._storing = asyncio.ensure_future(self._store(key, parts, size))
+        self._storing.append(asyncio.ensure_future(self._store(key, parts, size)))
 
     async def _store(self, key: str, parts: list[bytes], size: int) -> None:
         try:
@@ -131,14 +137,12 @@ class Upload:
         finally:
             self._buffered.bytes -= size
 
-    async def _settle(self) -> None:
-        storing, self._storing = self._storing, None
-        if storing is not None:
-            try:
-                await asyncio.shield(storing)
-            except asyncio.CancelledError:
-                self._storing = storing
-                raise
+    async def _settle(self, under_way: int) -> None:
+        """Wait until no more than so many pieces are under way. Raises what storing one of them raised."""
+        while len(self._storing) > under_way:
+            # Shielded: when the request is cancelled, ``abort`` still waits for the piece.
+            await asyncio.shield(self._storing[0])
+            del self._storing[0]
 
     async def _reserve(self, pieces: int) -> None:
         if pieces <= self._reserved:
