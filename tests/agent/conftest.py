@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -17,9 +18,10 @@ import msgspec
 import pytest
 
 from noriba.agent import processes
-from noriba.agent.environment import Environments, ReadyEnvironment
+from noriba.agent.environment import Environments
 from noriba.agent.folder import read_record
 from noriba.agent.protocol import Location, TaskEnvironment, TaskSize, TaskSpec
+from noriba.environments.spec import BuiltEnvironment
 from tests.agent.twins import BlobTwin, ControlPlaneTwin
 
 NODE = "node-1"
@@ -49,15 +51,15 @@ def environments_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def know_environment(root: Path, asked: TaskEnvironment) -> None:
+def know_environment(root: Path, asked: TaskEnvironment, **values: Any) -> None:
     environments = Environments(root)
-    ready = ReadyEnvironment(
-        key="tests", id="tests-1", python=sys.executable, bin_dir=str(Path(sys.executable).parent),
-        python_version="3", env={"VIRTUAL_ENV": sys.prefix},
+    ready = BuiltEnvironment(
+        key="tests", id="tests-1", path=Path(sys.prefix), python=Path(sys.executable),
+        bin_dir=Path(sys.executable).parent, python_version=platform.python_version(), **values,
     )  # fmt: skip
     answers = root / "answers"
     answers.mkdir(parents=True, exist_ok=True)
-    (answers / environments._key(asked)).write_bytes(msgspec.json.encode(ready))
+    (answers / environments._key(asked)).write_bytes(ready.to_json())
 
 
 class NodeUnderTest:

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from noriba.agent import processes
-from noriba.agent.protocol import TaskInput, TaskSamples, TaskWarning
-from tests.agent.conftest import wait_until
+from noriba.agent.protocol import TaskEnvironment, TaskInput, TaskSamples, TaskWarning
+from tests.agent.conftest import know_environment, wait_until
 
 STD = "user_logs/std_log.txt"
 
@@ -108,7 +108,7 @@ def test_variables_of_a_job(make_node: Any) -> None:
     assert seen["EXPR"] == "got 3"
     assert seen["AZUREML_PARAMETER_n"] == seen["AZURE_ML_INPUT_n"] == "3"
     assert seen["PATH"].split(":")[-1] == "/bin"
-    assert len(seen["PATH"].split(":")) == 2
+    assert seen["PATH"].split(":")[0] == f"{seen['VIRTUAL_ENV']}/bin" == str(folder / "environment" / "bin")
     assert seen["HOME"] == str(folder / "home")
     assert seen["TMPDIR"] == str(folder / "tmp")
     assert seen["PWD"] == seen["AZUREML_CR_EXECUTION_WORKING_DIR_PATH"] == str(folder / "code")
@@ -266,25 +266,30 @@ def test_a_name_of_a_user_that_hides_a_log_is_not_followed(node: Any) -> None:
     assert "user_logs/mine.txt" not in node.control_plane.log_files("job-1.0")
 
 
-def test_warnings_of_the_environment_reach_the_job(make_node: Any, tmp_path: Any) -> None:
-    from noriba.agent.environment import Environments, ReadyEnvironment
-    from noriba.agent.protocol import TaskEnvironment
-
+def test_warnings_of_the_environment_reach_the_job(make_node: Any) -> None:
     node = make_node()
     asked = TaskEnvironment(image="python:3.8")
-    environments = Environments(node._environments)
-    ready = ReadyEnvironment(
-        key="k",
-        id="k1",
-        python="/usr/bin/env",
-        bin_dir="/usr/bin",
-        warnings=["Python 3.8 is near, not there"],
-    )
-    (node._environments / "answers" / environments._key(asked)).write_bytes(msgspec.json.encode(ready))
+    know_environment(node._environments, asked, warnings=["Python 3.8 is near, not there"])
     node.start()
     node.run("true", environment=asked)
     warnings = [e for e in node.control_plane.events(node.name, "job-1.0") if isinstance(e, TaskWarning)]
     assert [w.message for w in warnings] == ["Python 3.8 is near, not there"]
+
+
+def test_what_a_job_installs_is_its_own(node: Any) -> None:
+    node.run(
+        'python -c \'import sys, site; open(site.getsitepackages()[0] + "/mine.py", "w").write("x = 1")\'; '
+        "python -c 'import mine, msgspec, sys; print(mine.x, sys.prefix)'"
+    )
+    own = node.folder("job-1.0") / "environment"
+    assert node.control_plane.log("job-1.0").decode() == f"1 {own}\n"
+    end = node.run("python -c 'import mine'")
+    assert end.exit_code == 1
+    # A program of the environment runs with the task's interpreter, and so sees what the task installed.
+    node.run("head -2 $(command -v pytest); pytest --version && python -c 'import sys; print(sys.prefix)'")
+    log = node.control_plane.log("job-3.0").decode()
+    assert "NORIBA_ENVIRONMENT_PYTHON" in log
+    assert "pytest 8" in log or "pytest 9" in log
 
 
 def test_processes_are_their_own_sessions_and_killable_targets(node: Any) -> None:

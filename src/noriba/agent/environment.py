@@ -24,6 +24,8 @@ import noriba
 from noriba.agent.folder import TaskFolder, write_atomic
 from noriba.agent.protocol import TaskEnvironment
 from noriba.agent.transfer.errors import Cancelled
+from noriba.environments.overlay import overlay_environment
+from noriba.environments.spec import BuiltEnvironment
 
 
 class EnvironmentFailed(Exception):
@@ -35,25 +37,6 @@ class EnvironmentFailed(Exception):
         self.user_error = user_error
 
 
-class ReadyEnvironment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What of ``noriba.environments.spec.BuiltEnvironment`` a task needs."""
-
-    key: str
-    id: str = ""
-    path: str = ""
-    python: str = ""
-    bin_dir: str = ""
-    env: dict[str, str] = {}
-    cache_hit: bool = False
-    warnings: list[str] = []
-    python_version: str = ""
-    packages: int = 0
-    seconds: float = 0.0
-    mounts: list[str] = []
-    container_image: str | None = None
-    container_runtime: str | None = None
-
-
 class Environments:
     """The store at ``root``. ``settings`` is a JSON file for the builder, or None for its defaults."""
 
@@ -61,13 +44,13 @@ class Environments:
         self.root = root
         self._settings = settings
         self._python = python
-        self._known: dict[str, ReadyEnvironment] = {}
+        self._known: dict[str, BuiltEnvironment] = {}
         self._lock = threading.Lock()
         # What is remembered holds for one builder and one set of rules.
         self._rules = noriba.__version__.encode() + (settings.read_bytes() if settings else b"")
         self._answers = root / "answers"
 
-    def find(self, asked: TaskEnvironment, lease: str) -> ReadyEnvironment | None:
+    def find(self, asked: TaskEnvironment, lease: str) -> BuiltEnvironment | None:
         """The environment if it is known and there; it is held for ``lease`` until ``release``."""
         if asked.build_context is not None:
             return None  # its files may have changed; the builder looks
@@ -76,7 +59,7 @@ class Environments:
             known = self._known.get(key)
         if known is None:
             try:
-                known = msgspec.json.decode((self._answers / key).read_bytes(), type=ReadyEnvironment)
+                known = BuiltEnvironment.from_json((self._answers / key).read_bytes())
             except (FileNotFoundError, msgspec.DecodeError):
                 return None
             with self._lock:
@@ -88,7 +71,7 @@ class Environments:
             return None
         return known
 
-    def _hold(self, built: ReadyEnvironment, lease: str) -> None:
+    def _hold(self, built: BuiltEnvironment, lease: str) -> None:
         """Leave the marks by which the store knows what is in use (``EnvironmentStore``)."""
         for mark in (self.root / "leases" / built.id / lease, self.root / "used" / built.id):
             try:
@@ -96,6 +79,10 @@ class Environments:
             except FileNotFoundError:
                 mark.parent.mkdir(parents=True, exist_ok=True)
                 mark.touch()
+
+    def overlay(self, built: BuiltEnvironment, folder: Path) -> BuiltEnvironment:
+        """A task's own face on an environment, so that what it installs stays its own."""
+        return overlay_environment(built, folder, self.root / "scripts" / built.id)
 
     def release(self, lease: str) -> None:
         """The task ``lease`` no longer uses its environment."""
@@ -111,7 +98,7 @@ class Environments:
         lease: str,
         stop: int,
         cancelled: Callable[[], bool],
-    ) -> ReadyEnvironment:
+    ) -> BuiltEnvironment:
         """Have the environment built; the build log goes to ``log``. ``stop`` becomes readable to end it.
 
         ``context`` is the fetched build context. Raises ``EnvironmentFailed`` or ``Cancelled``.
@@ -153,26 +140,27 @@ class Environments:
         if context is None:
             key = self._key(asked)
             self._answers.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._answers / key, msgspec.json.encode(built))
+            write_atomic(self._answers / key, built.to_json())
             with self._lock:
                 self._known[key] = built
         return built
 
-    def _read(self, path: Path) -> ReadyEnvironment | EnvironmentFailed | None:
+    def _read(self, path: Path) -> BuiltEnvironment | EnvironmentFailed | None:
         try:
-            answer = msgspec.json.decode(path.read_bytes())
+            content = path.read_bytes()
+            answer = msgspec.json.decode(content)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
         if "code" in answer:
             return EnvironmentFailed(answer["code"], answer["message"])
-        return msgspec.convert(answer, ReadyEnvironment)
+        return BuiltEnvironment.from_json(content)
 
     def _key(self, asked: TaskEnvironment) -> str:
         parts = (asked.image, asked.conda_file, asked.curated, asked.dockerfile_path)
         return sha256(msgspec.msgpack.encode(parts) + self._rules).hexdigest()
 
 
-def _is_there(built: ReadyEnvironment) -> bool:
+def _is_there(built: BuiltEnvironment) -> bool:
     if built.container_image is not None:
         return True
     return os.access(built.python, os.X_OK)

@@ -12,6 +12,7 @@
       exit.json      how the user's processes ended (Exit); the shim's last word
       outcome.json   what is reported (TaskExited); everything is stored by then
       reported       empty; the control plane has the outcome
+      environment/   the task's own face on its (shared, read-only) environment
       logs/          log files, named as they are in the job's artifacts
       code/ inputs/ outputs/ home/ tmp/     what the user's processes see (inputs and outputs only if there are any)
 """
@@ -201,6 +202,7 @@ class TaskFolder:
         self.code = root / "code"
         self.inputs = root / "inputs"
         self.outputs = root / "outputs"
+        self.environment = root / "environment"
         self.home = root / "home"
         self.tmp = root / "tmp"
 

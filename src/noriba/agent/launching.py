@@ -10,11 +10,11 @@ from pathlib import Path
 from noriba.agent import cgroups, container, distribution, processes, runtime, variables
 from noriba.agent.command import expand
 from noriba.agent.distribution import Peer, ProcessPlan
-from noriba.agent.environment import ReadyEnvironment
 from noriba.agent.folder import Launch, LaunchProcess, TaskFolder, folder_name
 from noriba.agent.node import Node
 from noriba.agent.protocol import TaskSpec
 from noriba.agent.runtime import Surroundings, bash, wrap
+from noriba.environments.spec import BuiltEnvironment
 
 
 def node_cgroup(node_id: str, work_dir: Path) -> str:
@@ -35,7 +35,7 @@ def make_launch(
     node: Node,
     folder: TaskFolder,
     spec: TaskSpec,
-    environment: ReadyEnvironment,
+    environment: BuiltEnvironment,
     peers: list[Peer],
     inputs: dict[str, str | None],
     outputs: dict[str, str],
@@ -49,8 +49,8 @@ def make_launch(
     job_environment = partial(
         variables.job_environment,
         node=node.base_environment,
-        environment=environment.env,
-        bin_dir=environment.bin_dir,
+        environment={k: v for k, v in environment.env.items() if k != "NORIBA_ENVIRONMENT_PATH"},
+        programs=environment.env.get("NORIBA_ENVIRONMENT_PATH", str(environment.bin_dir)),
         platform={
             **spec.environment_variables,
             "NORIBA_NODE": settings.node_id,
@@ -122,7 +122,7 @@ def make_launch(
 
 
 def _surroundings(
-    node: Node, folder: TaskFolder, environment: ReadyEnvironment, read_only: list[Path]
+    node: Node, folder: TaskFolder, environment: BuiltEnvironment, read_only: list[Path]
 ) -> Surroundings:
     return runtime.Surroundings(
         isolation=node.settings.isolation,
@@ -133,7 +133,15 @@ def _surroundings(
 
 
 def _writable(folder: TaskFolder) -> list[Path]:
-    parts = (folder.code, folder.outputs, folder.inputs, folder.home, folder.tmp, folder.logs)
+    parts = (
+        folder.environment,
+        folder.code,
+        folder.outputs,
+        folder.inputs,
+        folder.home,
+        folder.tmp,
+        folder.logs,
+    )
     return [path for path in parts if path.is_dir()]
 
 
@@ -141,7 +149,7 @@ def _in_container(
     node: Node,
     folder: TaskFolder,
     spec: TaskSpec,
-    environment: ReadyEnvironment,
+    environment: BuiltEnvironment,
     plan: ProcessPlan,
     argv: list[str],
     values: dict[str, str],

@@ -22,9 +22,9 @@ from noriba.agent import distribution, processes, rendezvous, verdict
 from noriba.agent.cgroups import TaskCgroup
 from noriba.agent.command import CommandError
 from noriba.agent.distribution import Peer
-from noriba.agent.environment import EnvironmentFailed, ReadyEnvironment
+from noriba.agent.environment import EnvironmentFailed
 from noriba.agent.finishing import Collector, add_finalization
-from noriba.agent.folder import Exit, StopWish, TaskFolder, write_record
+from noriba.agent.folder import Exit, StopWish, TaskFolder, remove_tree, write_record
 from noriba.agent.launching import make_launch
 from noriba.agent.logs import TaskLogs
 from noriba.agent.node import Node
@@ -35,6 +35,7 @@ from noriba.agent.transfer.errors import Cancelled, TransferError, is_disk_full
 from noriba.agent.verdict import Verdict
 from noriba.agent.watching import Watch, Watcher
 from noriba.agent.words import duration, gib
+from noriba.environments.spec import BuiltEnvironment
 
 _log = logging.getLogger(__name__)
 
@@ -196,7 +197,7 @@ class TaskRunner:
         return self._finalize(end, collector)
 
     # 1
-    def _environment(self, preparer: Preparer) -> ReadyEnvironment:
+    def _environment(self, preparer: Preparer) -> BuiltEnvironment:
         self._phase("environment")
         asked = self.spec.environment
         lease = self.folder.root.name
@@ -247,11 +248,14 @@ class TaskRunner:
         self._check()
 
     # 3
-    def _launch(self, preparer: Preparer, environment: ReadyEnvironment) -> Watch:
+    def _launch(self, preparer: Preparer, environment: BuiltEnvironment) -> Watch:
         self._phase("starting")
         peers = self._meet()
+        own = self.folder.environment
+        if own.exists():
+            remove_tree(own)
         launch = make_launch(
-            self.node, self.folder, self.spec, environment, peers,
+            self.node, self.folder, self.spec, self.node.environments.overlay(environment, own), peers,
             preparer.input_values(), preparer.output_values(), preparer.read_only_inputs(),
         )  # fmt: skip
         (self.folder.logs / "user_logs").mkdir(exist_ok=True)

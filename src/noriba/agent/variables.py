@@ -84,7 +84,7 @@ def job_environment(
     *,
     node: Mapping[str, str],
     environment: Mapping[str, str],
-    bin_dir: str,
+    programs: str,
     platform: Mapping[str, str],
     paths: Mapping[str, str],
     data: Mapping[str, str],
@@ -95,7 +95,7 @@ def job_environment(
 ) -> dict[str, str]:
     """All variables of one process.
 
-    ``vcpus``: the number of threads numeric libraries start, None to leave it to them. ``visible_gpus``: value of
+    ``programs``: the environment's part of ``PATH``, which comes first. ``vcpus``: the number of threads numeric libraries start, None to leave it to them. ``visible_gpus``: value of
     ``CUDA_VISIBLE_DEVICES``, None where the machine has no GPU to hide.
     """
     result: dict[str, str] = {"PYTHONUNBUFFERED": "1", "PATH": _SYSTEM_PATH, "SHELL": "/bin/bash"}
@@ -111,8 +111,8 @@ def job_environment(
     held = {name: result[name] for name in _PLATFORM_ONLY if name in result}
     result.update(user)
     result.update(held)
-    if bin_dir:
-        result["PATH"] = bin_dir + ":" + result["PATH"]
+    if programs:
+        result["PATH"] = programs + ":" + result["PATH"]
     if visible_gpus is not None and "CUDA_VISIBLE_DEVICES" not in user:
         result["CUDA_VISIBLE_DEVICES"] = visible_gpus
     return {

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -16,11 +18,16 @@ import msgspec
 from noriba.environments.spec import BuiltEnvironment
 
 
-def overlay_environment(built: BuiltEnvironment, folder: Path) -> BuiltEnvironment:
+def overlay_environment(
+    built: BuiltEnvironment, folder: Path, scripts: Path | None = None
+) -> BuiltEnvironment:
     """Make an overlay of ``built`` in ``folder`` (absolute; created) and return the environment to run in.
 
     The result's ``PATH`` entry is ``env["NORIBA_ENVIRONMENT_PATH"]``: the overlay's programs, then the shared ones.
     Containers have no overlay: what is given is returned.
+
+    ``scripts`` is a folder that all overlays of this environment share: the environment's Python scripts are put
+    there once, and find the overlay's interpreter by a variable, so that an overlay copies nothing.
     """
     if built.container_image is not None:
         return built
@@ -39,26 +46,50 @@ def overlay_environment(built: BuiltEnvironment, folder: Path) -> BuiltEnvironme
     )
     # addsitedir, unlike a bare path, also runs the shared environment's own .pth files.
     (site / "_noriba_shared.pth").write_text(f"import site; site.addsitedir({str(shared)!r})\n")
-    _copy_scripts(built, bin_dir)
-    path = os.pathsep.join([str(bin_dir), str(built.bin_dir)])
+    variables = {"VIRTUAL_ENV": str(folder)}
+    if scripts is None:
+        _copy_scripts(built, bin_dir, shlex.quote(str(bin_dir / "python")))
+        path = os.pathsep.join([str(bin_dir), str(built.bin_dir)])
+    else:
+        _share_scripts(built, scripts)
+        path = os.pathsep.join([str(bin_dir), str(scripts), str(built.bin_dir)])
+        variables[_INTERPRETER] = str(bin_dir / "python")
     return msgspec.structs.replace(
         built,
         python=bin_dir / "python",
         bin_dir=bin_dir,
-        env={**built.env, "VIRTUAL_ENV": str(folder), "NORIBA_ENVIRONMENT_PATH": path},
-        mounts=[*built.mounts, str(interpreter.parent.parent)],
+        env={**built.env, **variables, "NORIBA_ENVIRONMENT_PATH": path},
+        mounts=[*built.mounts, str(interpreter.parent.parent), *([str(scripts)] if scripts else [])],
     )
 
 
 _RELOCATABLE = """'''exec' "$(dirname -- "$(realpath -- "$0")")"/'python'"""
 
 
-def _copy_scripts(built: BuiltEnvironment, bin_dir: Path) -> None:
-    """Give the overlay the shared environment's Python scripts (pip, torchrun, mlflow …), run by its own interpreter.
+_INTERPRETER = "NORIBA_ENVIRONMENT_PYTHON"
+
+
+def _share_scripts(built: BuiltEnvironment, scripts: Path) -> None:
+    """Make the shared folder of scripts, if it is not there; whole or not at all."""
+    if scripts.is_dir():
+        return
+    scripts.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=".new-", dir=scripts.parent))
+    _copy_scripts(built, made, f'"${{{_INTERPRETER}:-{built.python}}}"')
+    made.chmod(0o755)
+    try:
+        made.rename(scripts)
+    except OSError:  # another agent was quicker
+        shutil.rmtree(made)
+        if not scripts.is_dir():
+            raise
+
+
+def _copy_scripts(built: BuiltEnvironment, bin_dir: Path, own: str) -> None:
+    """Put the shared environment's Python scripts (pip, torchrun, mlflow …) into ``bin_dir``, to be run by ``own``.
 
     The shared scripts would start the shared interpreter, which does not see what the job installed.
     """
-    own = shlex.quote(str(bin_dir / "python"))
     absolute = f"#!{built.bin_dir}/python".encode()
     for script in built.bin_dir.iterdir():
         if script.is_symlink() or not script.is_file():
