@@ -165,6 +165,8 @@ def _variables(
         "AZUREML_NODE_COUNT": str(row.instance_count),
         "AZUREML_INSTANCE_TYPE": row.size,
         "ARM_CLOUD_METADATA_URL": f"{base}/metadata/endpoints?api-version=2019-05-01",
+        # azureml-mlflow would ask Azure itself for its clouds first, and then take Azure's.
+        "AZUREML_CURRENT_CLOUD": f"{services.host}/ty/",
         "MLFLOW_TRACKING_URI": base,
         "MLFLOW_REGISTRY_URI": base,
         "MLFLOW_TRACKING_TOKEN": token,
