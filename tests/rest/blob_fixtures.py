@@ -84,15 +84,20 @@ class Container:
         return answer
 
 
-@pytest.fixture(scope="session")
-def account(server: ServerProcess) -> Account:
-    """The account of the workspace that the shared server starts with."""
+def find_account(server: ServerProcess) -> Account:
+    """The account of the workspace that a server starts with."""
     with server.client() as client:
         found = client.get(
             f"{WORKSPACE_PATH}/datastores/workspaceblobstore", params={"api-version": "2024-10-01-preview"}
         ).raise_for_status()
     name = found.json()["properties"]["accountName"].rsplit("/", 1)[1]
     return Account(server, name, Keys.load(server.home.keys).account_key(name))
+
+
+@pytest.fixture(scope="session")
+def account(server: ServerProcess) -> Account:
+    """The account of the shared server."""
+    return find_account(server)
 
 
 @pytest.fixture
