@@ -165,12 +165,12 @@ def conda_package(
         if repodata_path.exists()
         else {"packages": {}, "packages.conda": {}}
     )
-    content = archive.read_bytes()
+    packed = archive.read_bytes()
     repodata["packages"][archive.name] = {
         **index,
-        "md5": hashlib.md5(content).hexdigest(),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "size": len(content),
+        "md5": hashlib.md5(packed).hexdigest(),
+        "sha256": hashlib.sha256(packed).hexdigest(),
+        "size": len(packed),
     }
     repodata["info"] = {"subdir": subdir}
     repodata_path.write_text(json.dumps(repodata))

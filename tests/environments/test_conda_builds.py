@@ -84,7 +84,10 @@ def test_without_a_channel_packages_come_from_pypi(store: EnvironmentStore) -> N
     assert "conda 'cudatoolkit =11' is left out" in log
     assert UNREACHABLE in log
     code = "import greeting; print(greeting.__version__)"
-    assert subprocess.run([built.python, "-c", code], capture_output=True, text=True).stdout == "1.0\n"
+    assert (
+        subprocess.run([built.python, "-c", code], check=True, capture_output=True, text=True).stdout
+        == "1.0\n"
+    )
 
 
 def test_all_that_cannot_be_had_without_a_channel_is_named_at_once(store: EnvironmentStore) -> None:

@@ -109,7 +109,7 @@ def test_bytecode_is_compiled_even_where_python_is_told_not_to_write_it(
 def test_finishing_in_the_background(store: EnvironmentStore) -> None:
     built, _ = build(store, "greeter")
     bytecode.make_writable(built.path)
-    process = bytecode.start_finishing(built.path, store.root / "locks" / built.key)
+    process = bytecode.start_finishing(built.path)
     assert process.wait(60) == 0
     assert list(built.path.glob(f"lib/python{MINOR}/site-packages/greeter/__pycache__/*.pyc"))
     assert not built.path.stat().st_mode & stat.S_IWUSR
@@ -192,6 +192,12 @@ def test_the_nearest_python_is_taken_with_a_warning_or_refused(store: Environmen
     error = failure(store, other)
     assert error.code == errors.PYTHON_UNAVAILABLE
     assert "python_preference" in error.message
+
+
+def test_a_failure_on_another_python_says_so(store: EnvironmentStore) -> None:
+    error = failure(store, plan(store, "greeting==9", python="3.99"))
+    assert error.code == errors.PACKAGE_NOT_FOUND
+    assert "Python 3.99 was asked" in error.message
 
 
 def test_second_best_is_reconsidered_when_the_node_changes(

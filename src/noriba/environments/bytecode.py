@@ -2,13 +2,12 @@
 
 Compiling takes far longer than installing (14 s against 0.7 s for scikit-learn, pandas and MLflow) and saves each
 job's first import some seconds, so it happens after the environment is in use, in a process of its own:
-``python -m noriba.environments.bytecode FOLDER LOCK``. It holds the environment's lock, shared, so that the folder is
-not removed under it.
+``python -m noriba.environments.bytecode FOLDER``. It takes no lock: an environment that is removed meanwhile is moved
+away first, so there is nothing at its path any more, which is no harm.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 import subprocess
@@ -16,11 +15,11 @@ import sys
 from pathlib import Path
 
 
-def start_finishing(path: Path, lock: Path) -> subprocess.Popen[bytes]:
+def start_finishing(path: Path) -> subprocess.Popen[bytes]:
     """Finish in the background, at low priority, in a session of its own that outlives the caller."""
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")}
     return subprocess.Popen(
-        [sys.executable, "-m", "noriba.environments.bytecode", str(path), str(lock)],
+        [sys.executable, "-m", "noriba.environments.bytecode", str(path)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -34,8 +33,9 @@ def compile_environment(path: Path, python: Path) -> bool:
     code for other Pythons) are left as they are. Returns False where the compiler itself failed."""
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")}
     library = path / "lib"
+    workers = max(1, (os.cpu_count() or 1) // 2)  # the other half is the first job's, which imports just now
     done = subprocess.run(
-        [str(python), "-I", "-m", "compileall", "-qq", "-j", "0", str(library)],
+        [str(python), "-I", "-m", "compileall", "-qq", "-j", str(workers), str(library)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -69,13 +69,13 @@ def _without_write(path: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Compile and seal one environment."""
-    path, lock = map(Path, arguments)
-    os.nice(10)
-    with lock.open("rb") as held:
-        fcntl.flock(held, fcntl.LOCK_SH)
-        if path.is_dir():
-            compile_environment(path, path / "bin" / "python")
-            make_read_only(path)
+    path = Path(arguments[0])
+    os.nice(19)
+    try:
+        compile_environment(path, path / "bin" / "python")
+        make_read_only(path)
+    except FileNotFoundError:
+        return 1  # removed meanwhile
     return 0
 
 

@@ -55,6 +55,22 @@ class Resolver:
     def resolve(self, plan: EnvironmentPlan, extra: tuple[str, ...] = ()) -> Resolved:
         """Choose a Python, resolve the plan's requirements and ``extra``. Raises ``EnvironmentBuildError``."""
         interpreter, variant, exact, warnings = self.choose(plan)
+        try:
+            return self._resolve(plan, extra, interpreter, variant, exact, warnings)
+        except EnvironmentBuildError as error:
+            if exact or error.code == errors.CANCELED:
+                raise
+            raise EnvironmentBuildError(error.code, f"{error.message} ({'; '.join(warnings)})") from error
+
+    def _resolve(
+        self,
+        plan: EnvironmentPlan,
+        extra: tuple[str, ...],
+        interpreter: Interpreter,
+        variant: Variant,
+        exact: bool,
+        warnings: tuple[str, ...],
+    ) -> Resolved:
         base = _Candidate(
             interpreter=interpreter,
             requirements=self._requirements(plan, variant, extra),
@@ -147,12 +163,25 @@ class Resolver:
         )
         return Resolved(
             interpreter=candidate.interpreter,
-            lock=self._compile(wish, candidate.interpreter),
+            lock=self._compile_for(wish, candidate),
             requirements=candidate.requirements,
             options=options,
             warnings=candidate.warnings,
             exact=candidate.exact,
         )
+
+    def _compile_for(self, wish: Resolution, candidate: _Candidate) -> str:
+        """Where Python is not the one asked, the versions asked may have no wheels for it: building old releases takes
+        long and mostly fails, so wheels are tried first."""
+        if candidate.exact or wish.wheels_only:
+            return self._compile(wish, candidate.interpreter)
+        try:
+            return self._compile(msgspec.structs.replace(wish, wheels_only=True), candidate.interpreter)
+        except EnvironmentBuildError as error:
+            if error.code not in (errors.CONFLICT, errors.PACKAGE_NOT_FOUND):
+                raise
+            self.log(f"not from wheels alone, trying to build from source: {error.message}")
+        return self._compile(wish, candidate.interpreter)
 
     def _compile(self, wish: Resolution, interpreter: Interpreter) -> str:
         absent: list[str] = []

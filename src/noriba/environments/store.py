@@ -257,7 +257,7 @@ class EnvironmentStore:
         path = self.root / "envs" / record.id
         mode = "off" if record.container_image else self.settings.bytecode
         if mode == "background":
-            bytecode.start_finishing(path, self.root / "locks" / record.key)
+            bytecode.start_finishing(path)
             return
         if mode == "inline":
             bytecode.compile_environment(path, path / record.python)
@@ -357,12 +357,20 @@ class EnvironmentStore:
         return removed
 
     def clean_stale(self) -> Names:
-        """Remove what killed builds left in staging; what is being built stays. Returns the folders' names."""
+        """Remove what killed builds left in staging, and folders that are no environments; what is being built stays.
+
+        Returns the folders' names.
+        """
         removed: Names = []
         for key in {path.name.split(".")[0] for path in (self.root / "staging").iterdir()}:
             with key_lock(self.root / "locks" / key) as lock:
                 if lock.try_lock():
                     removed += self._clear_staging(key)
+        for path in [path for path in (self.root / "envs").iterdir() if self._read(path) is None]:
+            with key_lock(self.root / "locks" / path.name.split("-")[0]) as lock:
+                if lock.try_lock() and self._read(path) is None:
+                    self._discard(path)
+                    removed.append(path.name)
         return sorted(removed)
 
     def _clear_staging(self, key: str) -> Names:
