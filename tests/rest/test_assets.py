@@ -187,6 +187,22 @@ def test_bad_bodies_are_refused(client: httpx.Client, name: str, body: bytes) ->
     assert error_of(answer)["message"]
 
 
+@pytest.mark.parametrize(
+    ("uri", "status"),
+    [
+        ("file:///etc/passwd", 400),
+        ("./local", 400),
+        ("azureml:none:1", 404),
+        ("azureml://jobs/j/outputs/o", 404),
+    ],
+)
+def test_data_that_leads_nowhere_is_refused(client: httpx.Client, name: str, uri: str, status: int) -> None:
+    answer = put(client, "data", name, dataUri=uri)
+    assert answer.status_code == status
+    assert uri in error_of(answer)["message"]
+    assert client.get(f"{WORKSPACE_PATH}/data/{name}").status_code == 404
+
+
 def test_one_of_many_writers_wins(server: ServerProcess, name: str) -> None:
     def create(number: int) -> int:
         with server.client() as client:

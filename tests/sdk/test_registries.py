@@ -8,6 +8,8 @@ from azure.ai.ml.entities import Environment
 from azure.core.exceptions import HttpResponseError
 from azure.identity import DefaultAzureCredential
 
+from tests.conftest import WORKSPACE_PATH
+
 pytestmark = pytest.mark.sdk
 
 
@@ -50,5 +52,5 @@ def test_a_registry_that_is_not_there_is_told(credential: DefaultAzureCredential
 
 def test_the_workspace_shows_curated_environments_by_their_older_names(ml_client: MLClient) -> None:
     found = ml_client.environments.get("AzureML-sklearn-1.5", version="1")
-    assert found.version == "1"
+    assert found.id == f"{WORKSPACE_PATH}/environments/AzureML-sklearn-1.5/versions/1"
     assert found.conda_file["dependencies"]

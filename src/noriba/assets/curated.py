@@ -15,32 +15,37 @@ CREATED_BY = "Noriba"
 def find_version(name: str, version: str | None = None) -> Version | None:
     """A version of a curated environment; the latest without ``version``."""
     found = find_curated(name, version)
-    return None if found is None else _version(found, version or found.latest)
+    return None if found is None else _version(found, name, version or found.latest)
 
 
 def list_versions(name: str) -> list[Version]:
     """All versions of a curated environment, the latest first; none if there is no such environment."""
     found = find_curated(name)
-    return [] if found is None else [_version(found, version) for version in reversed(found.versions)]
+    return [] if found is None else [_version(found, name, version) for version in reversed(found.versions)]
 
 
 def find_container(name: str) -> Container | None:
     """A curated environment as the container of its versions."""
     found = find_curated(name)
-    return None if found is None else _container(found)
+    return None if found is None else _container(found, name)
 
 
 def list_containers() -> list[Container]:
     """All curated environments."""
-    return [_container(environment) for environment in curated_environments()]
+    return [_container(environment, environment.name) for environment in curated_environments()]
 
 
-def _version(environment: CuratedEnvironment, version: str) -> Version:
+def _shown_name(environment: CuratedEnvironment, name: str) -> str:
+    """The name that a document carries: the one asked for, which may be one of several."""
+    return environment.name if environment.name.lower() == name.lower() else name
+
+
+def _version(environment: CuratedEnvironment, name: str, version: str) -> Version:
     return Version(
         sequence=int(version) if version.isdecimal() else 0,
         scope=SCOPE,
         kind="environments",
-        name=environment.name,
+        name=_shown_name(environment, name),
         version=version,
         properties={
             "environmentType": "Curated",
@@ -59,11 +64,11 @@ def _version(environment: CuratedEnvironment, version: str) -> Version:
     )
 
 
-def _container(environment: CuratedEnvironment) -> Container:
+def _container(environment: CuratedEnvironment, name: str) -> Container:
     return Container(
         scope=SCOPE,
         kind="environments",
-        name=environment.name,
+        name=_shown_name(environment, name),
         properties={"description": environment.description, "tags": environment.tags},
         is_archived=False,
         latest_version=environment.latest,

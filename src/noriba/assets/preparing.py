@@ -55,7 +55,7 @@ async def prepare(
 async def _resolve(
     services: Services, workspace: Workspace, principal: Principal, uri: str, wanted: DataType
 ) -> ResolvedData:
-    return await Resolver(services, workspace, uri, wanted, principal).resolve()
+    return await Resolver(services, workspace, uri, wanted, principal, to_read=False).resolve()
 
 
 def _code_address(found: ResolvedData) -> str:

@@ -74,7 +74,7 @@ async def resolve_code(
 
 
 class Resolver:
-    """Follows one reference of one job."""
+    """Follows one reference of one job or (not ``to_read``) asset, which may name what jobs can not read."""
 
     def __init__(
         self,
@@ -84,6 +84,8 @@ class Resolver:
         wanted: DataType,
         principal: Principal | None,
         kind: AssetKind | None = None,
+        *,
+        to_read: bool = True,
     ) -> None:
         self.services = services
         self.workspace = workspace
@@ -91,6 +93,7 @@ class Resolver:
         self.wanted = wanted
         self.principal = principal
         self.kind = kind
+        self.to_read = to_read
         self.asset_id = ""
         self.asset_type = ""
 
@@ -239,7 +242,7 @@ class Resolver:
 
     async def _url(self, reference: UrlReference, home: Workspace) -> ResolvedData:
         url = reference.url
-        if reference.scheme in ("file", "adl"):
+        if reference.scheme == "file" or (reference.scheme == "adl" and self.to_read):
             raise BadRequest(
                 _UNREADABLE[reference.scheme].format(self.text), code="InvalidReference", target=self.text
             )
@@ -262,7 +265,7 @@ class Resolver:
         azure = azure_blob(url)
         path = azure.path if azure else url.partition("?")[0]
         is_folder = await self._is_folder(path, "", "")
-        if is_folder and azure is None and reference.scheme in ("http", "https"):
+        if self.to_read and is_folder and azure is None and reference.scheme in ("http", "https"):
             raise BadRequest(
                 f"'{self.text}' is used as a folder ({self.wanted}), but the files of a web address can not be "
                 "listed. Use type uri_file, or an address in a storage account or datastore.",
