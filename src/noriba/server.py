@@ -226,6 +226,14 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def _wait_tasks_to_complete(self) -> None:
+        # Requests in progress are waited for. Idle TLS clients are not: many never answer the farewell.
+        while self.server_state.tasks and not self.force_exit:  # noqa: ASYNC110 (uvicorn has no event for it)
+            await asyncio.sleep(0.02)
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:

@@ -34,7 +34,7 @@ from noriba.jobs.reports import ARTIFACT_CONTAINER
 from noriba.jobs.secrets import MANAGED, ON_BEHALF_OF, job_of_secret, node_of_token, node_token
 from noriba.jobs.specs import make_spec
 from noriba.jobs.store import add_event_in, check_deletable, delete_in, find_in, load_in
-from noriba.models.errors import BadRequest, NotFound, Unauthenticated
+from noriba.models.errors import BadRequest, NotFound, Unauthenticated, Unavailable
 from noriba.models.job import TERMINAL, JobStatus
 from noriba.models.node import ALIVE, NodeState
 from noriba.models.principal import Principal
@@ -302,6 +302,8 @@ class Control:
     async def sync(self, node_id: str, report: SyncRequest) -> SyncResponse:
         """Take an agent's report, and tell it what changed, waiting for a change up to ``wait_s``."""
         self._seen[node_id] = time.monotonic()
+        if self._stopping and report.wait_s > 0:
+            raise Unavailable("The server is stopping. Call again shortly.")
         node = await self._node(node_id)
         reported = bool(report.events or report.logs or report.facts)
         if reported:
