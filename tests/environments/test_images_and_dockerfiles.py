@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noriba.environments.dockerfile import parse_dockerfile, read_dockerfile
+from noriba.environments.context import ContextFolder
+from noriba.environments.dockerfile import read_dockerfile
+from noriba.environments.dockerfile_syntax import parse_dockerfile
 from noriba.environments.images import ImageReference, parse_image, recognise_image
-from noriba.environments.plan import ContextFolder
 
 Write = Callable[[dict[str, str]], str]
 

@@ -13,12 +13,12 @@ import msgspec
 from noriba.environments import condatool, containers, errors, torch_family
 from noriba.environments.accelerator import cuda_packages, locked
 from noriba.environments.errors import EnvironmentBuildError
+from noriba.environments.keeping import EnvironmentRecord
 from noriba.environments.plan import CondaPlan, EnvironmentPlan
 from noriba.environments.process import Programs
 from noriba.environments.pythons import Interpreter
 from noriba.environments.resolve import Resolved, Resolver
 from noriba.environments.spec import PipOptions
-from noriba.environments.store import EnvironmentRecord
 from noriba.environments.uvtool import Uv
 
 if TYPE_CHECKING:

@@ -15,15 +15,8 @@ from typing import Protocol
 import msgspec
 
 from noriba.environments.conda import CondaDependency, CondaFile, parse_match_spec, read_conda_file
+from noriba.environments.dockerfile_syntax import Instruction, parse_dockerfile, split_commands, split_words
 from noriba.environments.requirements import Requirements, is_local_path, read_arguments
-
-
-class Instruction(msgspec.Struct, frozen=True):
-    """One instruction: upper-case ``name``, its ``value`` with continuations joined, heredoc bodies appended."""
-
-    name: str
-    value: str
-    line: int
 
 
 class DockerfilePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,42 +32,6 @@ class DockerfilePlan(msgspec.Struct, frozen=True, kw_only=True):
     system_packages: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
-
-
-def parse_dockerfile(text: str) -> list[Instruction]:
-    """Split into instructions: escape directive, comments, continuations and heredocs as docker reads them."""
-    escape = "`" if re.match(r"\s*#\s*escape\s*=\s*`", text) else "\\"
-    lines = text.splitlines()
-    result: list[Instruction] = []
-    parts: list[str]
-    index = 0
-    while index < len(lines):
-        start, parts, open_ended = index, [], True
-        while open_ended and index < len(lines):
-            line = lines[index].rstrip()
-            index += 1
-            if re.match(r"\s*(#.*)?$", line):  # comments and blank lines inside a continuation are skipped
-                open_ended = bool(parts)
-                continue
-            open_ended = line.endswith(escape)
-            parts.append(line[: -len(escape)] if open_ended else line)
-        joined = " ".join(part.strip() for part in parts).strip()
-        if not joined:
-            continue
-        name, _, value = joined.partition(" ")
-        name = name.upper()
-        if name in ("RUN", "COPY", "ADD"):
-            for marker in re.findall(r"<<-?[\"']?(\w+)[\"']?", value):
-                body = []
-                while index < len(lines) and lines[index].strip() != marker:
-                    body.append(lines[index])
-                    index += 1
-                index += 1
-                value = re.sub(rf"<<-?[\"']?{marker}[\"']?", "", value).strip()
-                if name == "RUN":
-                    value = "\n".join([value, *body]).strip()
-        result.append(Instruction(name, value.strip(), start + 1))
-    return result
 
 
 class Context(Protocol):
@@ -195,13 +152,13 @@ class _Reader:
         self.stages[alias.lower()] = self.stage
 
     def _argument(self, value: str) -> None:
-        for word in _words(value):
+        for word in split_words(value):
             name, given, default = word.partition("=")
             if given or name not in self.arguments:
                 self.arguments[name] = self._expand(default)
 
     def _env(self, value: str, stage: _Stage) -> None:
-        words = _words(value)
+        words = split_words(value)
         if words and "=" not in words[0]:  # the old form: ENV NAME the rest is the value
             name, _, rest = value.partition(" ")
             stage.env[name] = self._expand(rest.strip().strip("\"'"))
@@ -212,7 +169,11 @@ class _Reader:
 
     def _copy(self, instruction: Instruction, stage: _Stage) -> None:
         value = instruction.value
-        words = _words(value.strip("[]").replace('",', '" ')) if value.startswith("[") else _words(value)
+        words = (
+            split_words(value.strip("[]").replace('",', '" '))
+            if value.startswith("[")
+            else split_words(value)
+        )
         source_stage = next((word.partition("=")[2] for word in words if word.startswith("--from=")), None)
         names = [self._expand(word) for word in words if not word.startswith("--")]
         if len(names) < 2:
@@ -269,13 +230,6 @@ class _Reader:
         return value
 
 
-def _words(text: str) -> list[str]:
-    try:
-        return shlex.split(text, posix=True)
-    except ValueError:
-        return text.split()
-
-
 class _Run:
     """The shell commands of one RUN."""
 
@@ -285,7 +239,7 @@ class _Run:
 
     def read(self, script: str) -> None:
         script = re.sub(r"\d?>&\d|&>\s*\S+|\d?>\s*/dev/\w+", " ", script)
-        for command in _split_commands(script):
+        for command in split_commands(script):
             self._command(command)
 
     def _command(self, command: str) -> None:
@@ -448,26 +402,3 @@ def _after_conda_run(words: list[str]) -> list[str]:
         if flag in ("-n", "--name", "-p", "--prefix", "--cwd") and rest:
             rest.pop(0)
     return rest
-
-
-def _split_commands(script: str) -> list[str]:
-    """Cut a shell script at ``&&``, ``||``, ``;``, ``|`` and line ends outside quotes."""
-    commands, current, quote, index = [], "", "", 0
-    while index < len(script):
-        char = script[index]
-        if quote:
-            quote = "" if char == quote else quote
-        elif char in "\"'":
-            quote = char
-        elif char == "\\" and index + 1 < len(script):
-            current += "" if script[index + 1] == "\n" else script[index : index + 2]
-            index += 2
-            continue
-        elif char in ";|&\n":
-            commands.append(current)
-            current = ""
-            index += 2 if script[index : index + 2] in ("&&", "||") else 1
-            continue
-        current += char
-        index += 1
-    return [command.strip() for command in [*commands, current] if command.strip()]

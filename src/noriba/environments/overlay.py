@@ -7,6 +7,7 @@ the overlay and wins. Making one costs about a millisecond.
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import shutil
@@ -46,6 +47,7 @@ def overlay_environment(
     )
     # addsitedir, unlike a bare path, also runs the shared environment's own .pth files.
     (site / "_noriba_shared.pth").write_text(f"import site; site.addsitedir({str(shared)!r})\n")
+    _mirror_data(built, folder)
     variables = {"VIRTUAL_ENV": str(folder)}
     if scripts is None:
         _copy_scripts(built, bin_dir, shlex.quote(str(bin_dir / "python")))
@@ -67,6 +69,43 @@ _RELOCATABLE = """'''exec' "$(dirname -- "$(realpath -- "$0")")"/'python'"""
 
 
 _INTERPRETER = "NORIBA_ENVIRONMENT_PYTHON"
+_MIRRORED = 2000
+
+
+def _mirror_data(built: BuiltEnvironment, folder: Path) -> None:
+    """Let what packages put beside Python (libraries in ``lib``, files in ``share``, ``etc``) be found from ``sys.prefix``.
+
+    Folders are real ones and files are links, so that an installation never writes into the shared environment.
+    """
+    folders, files = _data_of(built.path)
+    for name in folders:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name in files:
+        os.symlink(built.path / name, folder / name)
+
+
+@functools.lru_cache(maxsize=64)
+def _data_of(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Folders (parents first) and files of an environment that are neither programs nor Python's own library.
+
+    Of one with very many (a conda environment) only the libraries and ``share``'s and ``etc``'s top are taken.
+    """
+    folders: list[str] = []
+    files: list[str] = []
+    for top, inner, names in os.walk(root):
+        place = os.path.relpath(top, root)
+        if place == ".":
+            inner[:] = [name for name in inner if name in ("lib", "share", "etc")]
+            continue
+        if place == "lib":
+            inner[:] = [name for name in inner if not name.startswith("python")]
+        if len(files) > _MIRRORED and place.count(os.sep):
+            inner[:] = []
+            continue
+        folders.append(place)
+        links = [name for name in inner if os.path.islink(os.path.join(top, name))]
+        files += [os.path.join(place, name) for name in (*names, *links)]
+    return tuple(folders), tuple(files)
 
 
 def _share_scripts(built: BuiltEnvironment, scripts: Path) -> None:

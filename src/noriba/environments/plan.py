@@ -7,9 +7,7 @@ its ``key`` is the same on every node for the same wish under the same rules.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 from packaging.utils import canonicalize_name
@@ -18,6 +16,7 @@ from noriba.environments import conda as conda_files
 from noriba.environments import errors
 from noriba.environments.catalogue import CuratedEnvironment
 from noriba.environments.conda import CondaDependency, CondaFile, Mapping
+from noriba.environments.context import ContextFolder
 from noriba.environments.dockerfile import DockerfilePlan, read_dockerfile
 from noriba.environments.images import recognise_image
 from noriba.environments.requirements import Requirements, is_local_path, name_of, read_requirements
@@ -154,54 +153,6 @@ def plan_environment(spec: EnvironmentSpec, catalogue: Catalogue, settings: Buil
     else:
         draft.warnings.append("no environment was given; a plain Python is used")
     return draft.finish()
-
-
-class ContextFolder:
-    """A build context on disk. Paths that lead outside of it do not exist (symbolic links included)."""
-
-    def __init__(self, root: str) -> None:
-        self.root = Path(root).resolve()
-
-    def _path(self, path: str) -> Path | None:
-        full = (self.root / path.lstrip("/")).resolve()
-        return full if full == self.root or self.root in full.parents else None
-
-    def text(self, path: str) -> str | None:
-        """The file's text; None where it is missing, a folder, or no text."""
-        full = self._path(path)
-        try:
-            return full.read_text("utf-8-sig") if full is not None and full.is_file() else None
-        except (UnicodeDecodeError, OSError):
-            return None
-
-    def exists(self, path: str) -> bool:
-        """True for a file or folder of the context."""
-        full = self._path(path)
-        return full is not None and full.exists()
-
-    def is_folder(self, path: str) -> bool:
-        """True for a folder of the context."""
-        full = self._path(path)
-        return full is not None and full.is_dir()
-
-    def digest(self) -> str:
-        """Digest of all names and contents of the context."""
-        whole = hashlib.sha256()
-        for folder, folders, files in os.walk(self.root):
-            folders.sort()
-            for name in sorted(files):
-                path = Path(folder) / name
-                whole.update(str(path.relative_to(self.root)).encode("utf-8", "surrogateescape") + b"\0")
-                if path.is_symlink() or not path.is_file():
-                    whole.update(
-                        b"link" + os.readlink(path).encode("utf-8", "surrogateescape")
-                        if path.is_symlink()
-                        else b"?"
-                    )
-                    continue
-                with path.open("rb") as stream:
-                    whole.update(hashlib.file_digest(stream, "sha256").digest())
-        return whole.hexdigest()[:32]
 
 
 class _Draft:
