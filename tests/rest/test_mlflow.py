@@ -520,6 +520,41 @@ def test_a_large_artifact_streams(client: httpx.Client, experiment: str, run: st
     assert total == 96 << 20
 
 
+def test_uploads_in_parts(client: httpx.Client, experiment: str, run: str) -> None:
+    folder = f"{experiment}/{run}/artifacts/m"
+    mpu = "/api/2.0/mlflow-artifacts/mpu"
+    begun = client.post(f"{mpu}/create/{folder}", json={"path": "/home/me/w.bin", "num_parts": 2}).json()
+    other = client.post(f"{mpu}/create/{folder}", json={"path": "w.bin", "num_parts": 1}).json()
+    for upload, content in ((begun, b"ab"), (other, b"x")):
+        for credential in upload["credentials"]:
+            put = client.put(credential["url"], content=content, headers={"Authorization": ""})
+            assert put.status_code == 201, put.text
+    refused(client.get(f"{PROXY}/{folder}/w.bin"), 404, "RESOURCE_DOES_NOT_EXIST")
+    parts = [{"part_number": item["part_number"], "url": item["url"]} for item in begun["credentials"]]
+    body = {"path": "/home/me/w.bin", "upload_id": begun["upload_id"], "parts": parts}
+    assert client.post(f"{mpu}/complete/{folder}", json=body).status_code == 200
+    assert client.get(f"{PROXY}/{folder}/w.bin").content == b"abab"
+    presigned = client.get(f"/api/2.0/mlflow-artifacts/presigned/{folder}/w.bin").json()
+    assert presigned["file_size"] == 4
+    assert client.get(presigned["url"], headers={"Authorization": ""}).content == b"abab"
+    for bad in (
+        {**body, "upload_id": "x"},
+        {**body, "parts": []},
+        {**body, "parts": parts[:1] * 2},
+        {**body, "path": ".."},
+        {**body, "path": ""},
+    ):
+        refused(client.post(f"{mpu}/complete/{folder}", json=bad), 400, "INVALID_PARAMETER_VALUE")
+    again = client.post(f"{mpu}/complete/{folder}", json=body)
+    assert again.status_code == 400, "its parts are used up"
+    refused(
+        client.post(f"{mpu}/create/{folder}", json={"path": "a", "num_parts": 0}),
+        400,
+        "INVALID_PARAMETER_VALUE",
+    )
+    assert client.post(f"{mpu}/abort/{folder}", json=body).status_code == 200
+
+
 def test_azures_artifact_service(client: httpx.Client, run: str) -> None:
     service = f"/artifact/v2.0{WORKSPACE_PATH}/artifacts/LocalUpload/{uuid.uuid4().hex}"
     batch = client.post(

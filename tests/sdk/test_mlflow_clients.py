@@ -151,6 +151,36 @@ answer = {
     }
 
 
+@pytest.mark.parametrize("python", ["mlflow 3", "mlflow 2"])
+def test_large_artifacts_in_parts(server: ServerProcess, python: str) -> None:
+    script = """
+import mlflow, os, pathlib, tempfile
+c = mlflow.MlflowClient()
+file = pathlib.Path(tempfile.mkdtemp()) / "big model é.bin"
+content = os.urandom((12 << 20) + 17)
+file.write_bytes(content)
+run_id = c.create_run("0").info.run_id
+for _ in range(2):
+    c.log_artifact(run_id, str(file), "sub")
+down = pathlib.Path(c.download_artifacts(run_id, "sub/" + file.name))
+print(down.read_bytes() == content, [f.file_size - len(content) for f in c.list_artifacts(run_id, "sub")])
+"""
+    environment = {
+        **environment_of(server, azure=False),
+        "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true",
+        "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "true",
+        "MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE": str(5 << 20),
+        "MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE": str(5 << 20),
+        "MLFLOW_MULTIPART_DOWNLOAD_MINIMUM_FILE_SIZE": str(5 << 20),
+        "MLFLOW_MULTIPART_DOWNLOAD_CHUNK_SIZE": str(5 << 20),
+    }
+    interpreter = Path(sys.executable)
+    if python == "mlflow 2":
+        interpreter = client_python("mlflow-skinny>=2.19,<3", "setuptools<81")
+    output = run_client(interpreter, script, environment)
+    assert output.strip().splitlines()[-1] == "True [0]"
+
+
 def test_models_are_registered_and_read(client: Client) -> None:
     answer = client(
         """

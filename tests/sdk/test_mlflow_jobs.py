@@ -43,6 +43,14 @@ with mlflow.start_run() as run:
     with mlflow.start_run(nested=True, run_name="child"):
         mlflow.log_metric("loss", 0.5)
 # The run is over for MLflow; the job goes on.
+if sys.argv[1] == "azure":
+    # What the plugin does in the background shortly before its token expires.
+    from azureml.mlflow._common._authentication.azureml_token_authentication import AzureMLTokenAuthentication
+    (auth,) = AzureMLTokenAuthentication._registered_auth.values()
+    before = auth.token
+    AzureMLTokenAuthentication.EXPIRATION_THRESHOLD_IN_SECONDS = 10**9
+    auth._update_auth()
+    assert auth.token != before
 client = mlflow.MlflowClient()
 client.create_registered_model(sys.argv[2])
 client.create_model_version(sys.argv[2], f"runs:/{run.info.run_id}/model", run.info.run_id)

@@ -32,7 +32,8 @@ from noriba.tracking.validation import check_model_name
 
 api = Api()
 PROXY = "/api/2.0/mlflow-artifacts"
-MAX_LISTED = 1000
+MOUNTS = tuple((root, root in AZURE_ROOTS) for root in (*PLAIN_ROOTS, *AZURE_ROOTS))
+"""Where the routes beside MLflow's own API stand, and whether azureml-mlflow calls there."""
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
@@ -194,8 +195,7 @@ async def get_version_artifact(request: MlflowCall) -> Any:
 
 def mount_proxy(routes: Routes) -> None:
     """Add the routes that are beside MLflow's own API."""
-    for root in (*PLAIN_ROOTS, *AZURE_ROOTS):
-        azure = root in AZURE_ROOTS
+    for root, azure in MOUNTS:
         for prefix in (PROXY, "/ajax-api/2.0/mlflow-artifacts"):
             one = f"{root}{prefix}/artifacts/{{artifact:path}}"
             add(routes, "GET", f"{root}{prefix}/artifacts", "read", list_proxied, azure=azure)

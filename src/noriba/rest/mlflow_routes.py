@@ -15,8 +15,9 @@ from noriba.rest import (
     mlflow_models,
     mlflow_registry,
     mlflow_runs,
+    mlflow_transfers,
 )
-from noriba.rest.mlflow import API, AZURE_ROOTS, PLAIN_ROOTS, MlflowCall, add, mount
+from noriba.rest.mlflow import API, MlflowCall, add, mount
 from noriba.rest.router import Routes
 
 routes = Routes()
@@ -60,8 +61,8 @@ def _mount() -> None:
     ):
         mount(routes, module.api)
     mlflow_artifacts.mount_proxy(routes)
-    for root in (*PLAIN_ROOTS, *AZURE_ROOTS):
-        azure = root in AZURE_ROOTS
+    mlflow_transfers.mount(routes)
+    for root, azure in mlflow_artifacts.MOUNTS:
         preview = f"{root}/api/2.0/preview/mlflow/runs"
         add(
             routes, "POST", f"{preview}/log-batch-async", "write", mlflow_logging.log_batch_async, azure=azure
