@@ -51,11 +51,14 @@ def environments_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def know_environment(root: Path, asked: TaskEnvironment, **values: Any) -> None:
+def know_environment(
+    root: Path, asked: TaskEnvironment, prefix: Path = Path(sys.prefix), **values: Any
+) -> None:
+    """Have the store at ``root`` answer ``asked`` with the virtual environment at ``prefix``."""
     environments = Environments(root)
     ready = BuiltEnvironment(
-        key="tests", id="tests-1", path=Path(sys.prefix), python=Path(sys.executable),
-        bin_dir=Path(sys.executable).parent, python_version=platform.python_version(), **values,
+        key="tests", id=f"tests-{prefix.name}", path=prefix, python=prefix / "bin/python",
+        bin_dir=prefix / "bin", python_version=platform.python_version(), **values,
     )  # fmt: skip
     answers = root / "answers"
     answers.mkdir(parents=True, exist_ok=True)
