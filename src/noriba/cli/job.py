@@ -208,9 +208,9 @@ def download(cli: Cli, name: str, everything: bool, output_name: str | None, dow
             for output, address in outputs.items():
                 wanted[address] = download_path / "named-outputs" / output
     with downloading(session) as downloader:
-        for address, folder in wanted.items():
-            count = downloader.fetch(address, folder)
-            note(f"{count} file{'' if count == 1 else 's'} to {folder}")
+        counts = {folder: downloader.fetch(address, folder) for address, folder in wanted.items()}
+    for folder, count in counts.items():
+        note(f"{count} file{'' if count == 1 else 's'} to {folder}")
 
 
 @job.command(cls=ApiCommand)
