@@ -65,7 +65,7 @@ def test_ray(make_node: Any, tmp_path: Path, environments_dir: Path, count: int)
     asked = environment(tmp_path, environments_dir, "ray", "ray")
     script = (
         "import ray; ray.init(log_to_driver=False); "
-        "print(\\\"nodes\\\", len(ray.nodes()), ray.get(ray.remote(lambda: 42).remote()))"
+        'print(\\"nodes\\", len(ray.nodes()), ray.get(ray.remote(lambda: 42).remote()))'
     )
     nodes = [make_node().start() for _ in range(count)]
     specs = [

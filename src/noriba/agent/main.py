@@ -57,6 +57,7 @@ def parse(arguments: list[str]) -> Settings:
     parser.add_argument("--sample-s", type=float, default=Settings.sample_s)
     parser.add_argument("--upload-s", type=float, default=Settings.upload_s)
     parser.add_argument("--log-disk-bytes", type=int, default=Settings.log_disk_bytes)
+    parser.add_argument("--pids-guard", type=int, default=Settings.pids_guard)
     given = parser.parse_args(arguments)
     return Settings(
         server=given.server.rstrip("/"),
@@ -75,6 +76,7 @@ def parse(arguments: list[str]) -> Settings:
         sample_s=given.sample_s,
         upload_s=given.upload_s,
         log_disk_bytes=given.log_disk_bytes,
+        pids_guard=given.pids_guard,
     )
 
 
