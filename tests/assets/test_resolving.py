@@ -20,6 +20,7 @@ from noriba.models.principal import Principal
 from noriba.models.workspace import Workspace
 from noriba.services import Services
 from noriba.storage import sas
+from noriba.tracking import store as tracking
 from tests.assets.conftest import BASE, NOW
 
 HOUR_S = 3600.0
@@ -159,6 +160,24 @@ async def test_outputs_of_jobs(services: Services, workspace: Workspace) -> None
     assert await path("runs:/j/model", "mlflow_model") == (artifacts, "ExperimentRun/dcid.j/model/")
 
 
+async def test_artifacts_of_runs_that_are_no_jobs(services: Services, workspace: Workspace) -> None:
+    services.database.write_now(
+        lambda connection: tracking.create_run_in(
+            connection,
+            workspace_id=workspace.id,
+            run_id="r1",
+            experiment_name="e",
+            run_name="r1",
+            user_id="me",
+            start_time=NOW,
+            tags={},
+        )
+    )
+    for reference in ("runs:/r1/model", "azureml://jobs/r1/outputs/artifacts/paths/model"):
+        found = await resolve_data(services, workspace, reference, "mlflow_model")
+        assert found.path == "ExperimentRun/dcid.r1/model/"
+
+
 async def test_code_has_a_container_of_its_own(services: Services, workspace: Workspace) -> None:
     uri = f"{BASE}/blob/{workspace.storage_account}.blob.local/c1/src"
     put(services, workspace, "codes", "c", {"codeUri": uri})
@@ -229,6 +248,7 @@ async def test_datastores_of_users(services: Services, workspace: Workspace) -> 
         ("azureml:nothing:1", "uri_file", NotFound, "noriba data list"),
         ("azureml:nothing:1", "mlflow_model", NotFound, "noriba model list"),
         ("azureml://jobs/nojob/outputs/o", "uri_folder", NotFound, "job 'nojob'"),
+        ("runs:/norun/model", "mlflow_model", NotFound, "'norun'"),
         ("azureml://jobs/j/outputs/nope", "uri_folder", NotFound, "It has: out, artifacts"),
         ("https://example.com/folder", "uri_folder", BadRequest, "Use type uri_file"),
         ("file:///etc/passwd", "uri_file", BadRequest, "one machine"),

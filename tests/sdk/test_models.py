@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from azure.ai.ml import MLClient
+from azure.ai.ml import MLClient, command
 from azure.ai.ml.constants import AssetTypes
-from azure.ai.ml.entities import Model
+from azure.ai.ml.entities import Environment, Model
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+
+from tests.sdk.waiting import wait_for_job
+from tests.server import ServerProcess
 
 pytestmark = pytest.mark.sdk
 
@@ -102,3 +105,28 @@ def test_a_model_of_a_job_that_is_not_there_is_refused(ml_client: MLClient, name
         ml_client.models.create_or_update(
             Model(name=name, version="1", path="azureml://jobs/no_such_job/outputs/artifacts/paths/model/")
         )
+
+
+def test_what_a_job_logged_becomes_a_model(
+    ml_client: MLClient, server: ServerProcess, name: str, tmp_path: Path
+) -> None:
+    job = ml_client.jobs.create_or_update(
+        command(
+            command=f"mkdir -p outputs/model && printf '%s' '{MLMODEL}' > outputs/model/MLmodel",
+            environment=Environment(image="python:3.11"),
+        )
+    )
+    with server.client() as client:
+        wait_for_job(client, job.name)
+    for version, path in (
+        ("1", f"azureml://jobs/{job.name}/outputs/artifacts/paths/outputs/model/"),
+        ("2", f"runs:/{job.name}/outputs/model"),
+    ):
+        ml_client.models.create_or_update(Model(name=name, version=version, path=path, type="mlflow_model"))
+        found = ml_client.models.get(name, version=version)
+        assert found.path.endswith(
+            f"/workspaceartifactstore/paths/ExperimentRun/dcid.{job.name}/outputs/model"
+        )
+        assert found.flavors["sklearn"] == {"sklearn_version": "1.5.2"}
+        ml_client.models.download(name, version=version, download_path=str(tmp_path / version))
+        assert (tmp_path / version / name / "model" / "MLmodel").read_text() == MLMODEL

@@ -33,6 +33,7 @@ from noriba.models.errors import BadRequest, Forbidden, NotFound
 from noriba.models.principal import Principal
 from noriba.models.workspace import Workspace
 from noriba.services import Services
+from noriba.tracking.store import run_key
 
 FOLDER_TYPES = frozenset({"uri_folder", "mltable", "mlflow_model", "triton_model"})
 MAX_STEPS = 8
@@ -124,9 +125,10 @@ class Resolver:
                 return await self._url(reference, home)
             case JobOutputReference():
                 return await self._job_output(reference, home), home
-            case RunReference():
-                path = artifacts_path(reference.run) + reference.path
-                return DatastoreReference(datastore=datastores.ARTIFACTS, path=path), home
+            case RunReference(run=run, path=path):
+                return await self._job_output(
+                    JobOutputReference(job=run, output="artifacts", path=path), home
+                ), home
         found = await self.version(reference, home=home)
         assert found is not None
         home = await self.home_of(found, home)
@@ -293,35 +295,38 @@ class Resolver:
             await self._enter(owner)
 
     async def _job_output(self, reference: JobOutputReference, home: Workspace) -> Reference:
-        row = await self.services.database.read(
-            lambda connection: connection.execute(
+        def read(connection: sa.Connection) -> tuple[Any, bool]:
+            row = connection.execute(
                 sa.select(jobs.c.definition, jobs.c.resolved).where(
                     jobs.c.workspace_id == home.id, jobs.c.name == reference.job
                 )
             ).one_or_none()
-        )
-        if row is None:
+            return row, row is not None or run_key(connection, home.id, reference.job) is not None
+
+        row, is_run = await self.services.database.read(read)
+        if not is_run:
             raise NotFound(
                 f"'{self.text}' names the job '{reference.job}', which this workspace does not have. "
                 "See the existing ones with: noriba job list",
                 code="JobNotFound",
                 target=self.text,
             )
-        outputs = row.definition.get("outputs") or {}
-        declared = outputs.get(reference.output)
-        if reference.output not in outputs and reference.output in ("artifacts", "default"):
+        # A run that was logged from outside of a job has artifacts only.
+        outputs: dict[str, Any] = (row.definition.get("outputs") if row is not None else None) or {}
+        if reference.output in outputs:
+            resolved = row.resolved if row is not None else None
+            return await self._output_root(reference, home, outputs[reference.output] or {}, resolved or {})
+        if reference.output in ("artifacts", "default"):
             return DatastoreReference(
                 datastore=datastores.ARTIFACTS, path=artifacts_path(reference.job) + reference.path
             )
-        if reference.output not in outputs:
-            known = ", ".join([*outputs, "artifacts"])
-            raise NotFound(
-                f"'{self.text}' names the output '{reference.output}', which job '{reference.job}' does not have. "
-                f"It has: {known}.",
-                code="JobOutputNotFound",
-                target=self.text,
-            )
-        return await self._output_root(reference, home, declared or {}, row.resolved or {})
+        known = ", ".join([*outputs, "artifacts"])
+        raise NotFound(
+            f"'{self.text}' names the output '{reference.output}', which job '{reference.job}' does not have. "
+            f"It has: {known}.",
+            code="JobOutputNotFound",
+            target=self.text,
+        )
 
     async def _output_root(
         self,
