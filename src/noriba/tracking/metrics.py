@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -128,9 +128,20 @@ def sampled_history_in(
     return [_point(row) for row in connection.execute(statement)]
 
 
-def of_rows(rows: Iterable[sa.Row[Any]]) -> list[Point]:
-    """Points from rows of the metric tables."""
-    return [_point(row) for row in rows]
+def of_columns(
+    key: str,
+    timestamp_ms: int,
+    step: int,
+    value: float,
+    is_nan: bool,
+    model_id: str | None,
+    dataset_name: str | None,
+    dataset_digest: str | None,
+) -> Point:
+    """A point from the columns of the metric tables after the run's key, in their order."""
+    return Point(
+        key, math.nan if is_nan else value, timestamp_ms, step, model_id, dataset_name, dataset_digest
+    )
 
 
 def _in_time() -> tuple[sa.ColumnElement[Any], ...]:

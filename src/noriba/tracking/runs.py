@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -313,15 +313,16 @@ def _complete(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[Ru
     }
     keys = list(by_key)
 
-    def logged(table: sa.Table, *order: sa.ColumnElement[Any]) -> sa.CursorResult[Any]:
+    def logged(table: sa.Table, *order: sa.ColumnElement[Any]) -> Iterable[Any]:
         return connection.execute(sa.select(table).where(table.c.run_key.in_(keys)).order_by(*order))
 
-    for row in logged(run_params, run_params.c.key):
-        by_key[row.run_key].params[row.key] = row.value
-    for row in logged(run_tags, run_tags.c.key):
-        by_key[row.run_key].tags[row.key] = row.value
-    for row in logged(run_latest_metrics, run_latest_metrics.c.key):
-        by_key[row.run_key].metrics.extend(metrics.of_rows([row]))
+    # Rows are unpacked by position: there may be very many.
+    for key, name, value in logged(run_params, run_params.c.key):
+        by_key[key].params[name] = value
+    for key, name, value in logged(run_tags, run_tags.c.key):
+        by_key[key].tags[name] = value
+    for key, *point in logged(run_latest_metrics, run_latest_metrics.c.key):
+        by_key[key].metrics.append(metrics.of_columns(*point))
     for row in logged(run_datasets, run_datasets.c.name, run_datasets.c.digest):
         by_key[row.run_key].datasets.append(Dataset(document=row.document, tags=row.tags))
     for row in logged(run_models, run_models.c.step, run_models.c.model_id):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import NoReturn
 
 from noriba.tracking.errors import invalid, invalid_value, missing
 
@@ -42,6 +44,24 @@ def check_name(name: str | None, path: str = "key") -> str:
     """The name of a metric, param or tag."""
     if not name:
         raise missing(path)
+    if not _is_name(name):
+        _refuse_name(name, path)
+    return name
+
+
+@lru_cache(maxsize=16_384)
+def _is_name(name: str) -> bool:
+    # Metrics have few names and many points.
+    return (
+        len(name) <= MAX_KEY
+        and _NAME.fullmatch(name) is not None
+        and posixpath.normpath(name) == name
+        and not name.startswith(("..", "/"))
+        and name != "."
+    )
+
+
+def _refuse_name(name: str, path: str) -> NoReturn:
     if _NAME.fullmatch(name) is None:
         raise invalid_value(path, name, _BAD_CHARACTERS)
     resolved = posixpath.normpath(name)
@@ -52,9 +72,7 @@ def check_name(name: str | None, path: str = "key") -> str:
             "Names may be treated as files in certain cases, and must not resolve to other names when treated as "
             f"such. This name would resolve to '{resolved}'",
         )
-    if len(name) > MAX_KEY:
-        raise too_long(path, MAX_KEY)
-    return name
+    raise too_long(path, MAX_KEY)
 
 
 def too_long(what: str, limit: int) -> Exception:
