@@ -28,6 +28,33 @@ if TYPE_CHECKING:
 _PART_BYTES = 256 * 1024
 LOG_TYPE = "text/plain; charset=utf-8"
 
+# Built once: every line of every log comes this way.
+_FIND = (
+    sa.select(blobs.c.content_id, blobs.c.size)
+    .join(blob_containers, blob_containers.c.id == blobs.c.container_id)
+    .where(
+        blob_containers.c.account == sa.bindparam("account"),
+        blob_containers.c.name == sa.bindparam("container"),
+        blobs.c.name == sa.bindparam("name"),
+    )
+)
+_GROW = (
+    blobs.update()
+    .where(blobs.c.content_id == sa.bindparam("of_content"))
+    .values(
+        # A log is a growing blob whatever it was made as.
+        kind="AppendBlob",
+        size=blobs.c.size + sa.bindparam("added"),
+        etag=sa.bindparam("new_etag"),
+        content_md5=None,
+        append_count=blobs.c.append_count + 1,
+        inline_rows=blobs.c.inline_rows + sa.bindparam("added_rows"),
+        inline_bytes=blobs.c.inline_bytes + sa.bindparam("added_inline"),
+        modified_at=sa.bindparam("now"),
+    )
+    .returning(blobs.c.inline_rows, blobs.c.inline_bytes)
+)
+
 
 class Grown(NamedTuple):
     """The size of a blob after an append, its content, and whether compaction should look at it."""
@@ -47,15 +74,7 @@ def append_in(
     now: float,
 ) -> Grown:
     """See BlobStore.append_in."""
-    row = connection.execute(
-        sa.select(blobs.c.id, blobs.c.content_id, blobs.c.size)
-        .join(blob_containers, blob_containers.c.id == blobs.c.container_id)
-        .where(
-            blob_containers.c.account == account,
-            blob_containers.c.name == container,
-            blobs.c.name == name,
-        )
-    ).one_or_none()
+    row = connection.execute(_FIND, {"account": account, "container": container, "name": name}).one_or_none()
     size = 0 if row is None else int(row.size)
     fresh = data[size - offset :] if offset <= size else b""
     if not fresh and (row is not None or offset > 0):
@@ -99,20 +118,15 @@ def _grow(
     inline = [segment for segment in segments if segment.key is None]
     index.insert_segments(connection, content_id, segments)
     rows, in_rows = connection.execute(
-        blobs.update()
-        .where(blobs.c.content_id == content_id)
-        .values(
-            # A log is a growing blob whatever it was made as.
-            kind="AppendBlob",
-            size=blobs.c.size + sum(segment.size for segment in segments),
-            etag=etag,
-            content_md5=None,
-            append_count=blobs.c.append_count + 1,
-            inline_rows=blobs.c.inline_rows + len(inline),
-            inline_bytes=blobs.c.inline_bytes + sum(segment.size for segment in inline),
-            modified_at=now,
-        )
-        .returning(blobs.c.inline_rows, blobs.c.inline_bytes)
+        _GROW,
+        {
+            "of_content": content_id,
+            "added": sum(segment.size for segment in segments),
+            "new_etag": etag,
+            "added_rows": len(inline),
+            "added_inline": sum(segment.size for segment in inline),
+            "now": now,
+        },
     ).one()
     return etag, rows >= TRIGGER_ROWS or in_rows >= TRIGGER_BYTES
 

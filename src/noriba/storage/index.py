@@ -33,7 +33,48 @@ from noriba.storage.model import (
     no_container,
 )
 
+# Statements that most requests run are built once: building one takes longer than running it.
 _PROPERTIES = [column for column in blobs.c if column.name not in ("inline_rows", "inline_bytes")]
+_IN_CONTAINER = sa.select(*_PROPERTIES).where(
+    blobs.c.container_id == sa.bindparam("container"), blobs.c.name == sa.bindparam("name")
+)
+_FIND = (
+    sa.select(*_PROPERTIES)
+    .join(blob_containers, blob_containers.c.id == blobs.c.container_id)
+    .where(
+        blob_containers.c.account == sa.bindparam("account"),
+        blob_containers.c.name == sa.bindparam("container"),
+        blobs.c.name == sa.bindparam("name"),
+    )
+)
+_CONTAINER = sa.select(blob_containers).where(
+    blob_containers.c.account == sa.bindparam("account"), blob_containers.c.name == sa.bindparam("container")
+)
+_CONTAINER_ID = _CONTAINER.with_only_columns(blob_containers.c.id)
+_SEGMENTS_FROM = (
+    sa.select(blob_segments.c.start, blob_segments.c.size, blob_segments.c.key, blob_segments.c.data)
+    .where(
+        blob_segments.c.content_id == sa.bindparam("content_id"),
+        blob_segments.c.start
+        >= sa.select(sa.func.max(blob_segments.c.start))
+        .where(
+            blob_segments.c.content_id == sa.bindparam("content_id"),
+            blob_segments.c.start <= sa.bindparam("position"),
+        )
+        .scalar_subquery(),
+    )
+    .order_by(blob_segments.c.start)
+    .limit(sa.bindparam("limit"))
+)
+_BLOCKS_OF_NAME = sa.select(blob_blocks.c.content_id).where(
+    blob_blocks.c.container_id == sa.bindparam("container"), blob_blocks.c.name == sa.bindparam("name")
+)
+_INSERT_BLOB = blobs.insert()
+_REPLACE_BLOB = blobs.update().where(blobs.c.content_id == sa.bindparam("old_content_id"))
+_DELETE_BLOB = blobs.delete().where(blobs.c.content_id == sa.bindparam("content_id"))
+_INSERT_GARBAGE = blob_garbage.insert()
+_INSERT_SEGMENT = blob_segments.insert()
+
 _id_lock = threading.Lock()
 _last_id = 0
 
@@ -57,9 +98,7 @@ def new_etag() -> str:
 def container_id(connection: sa.Connection, account: str, container: str) -> int:
     """The id of a container. Raises NotFound."""
     found = connection.execute(
-        sa.select(blob_containers.c.id).where(
-            blob_containers.c.account == account, blob_containers.c.name == container
-        )
+        _CONTAINER_ID, {"account": account, "container": container}
     ).scalar_one_or_none()
     if found is None:
         raise no_container(container)
@@ -83,11 +122,7 @@ def insert_container(
 
 def find_container(connection: sa.Connection, account: str, container: str) -> ContainerProperties | None:
     """A container's properties."""
-    row = connection.execute(
-        sa.select(blob_containers).where(
-            blob_containers.c.account == account, blob_containers.c.name == container
-        )
-    ).one_or_none()
+    row = connection.execute(_CONTAINER, {"account": account, "container": container}).one_or_none()
     return None if row is None else container_of(row)
 
 
@@ -107,15 +142,7 @@ def container_of(row: sa.Row[Any]) -> ContainerProperties:
 
 def find_blob(connection: sa.Connection, account: str, container: str, name: str) -> BlobProperties | None:
     """A blob's properties; None when it or its container does not exist."""
-    row = connection.execute(
-        sa.select(*_PROPERTIES)
-        .join(blob_containers, blob_containers.c.id == blobs.c.container_id)
-        .where(
-            blob_containers.c.account == account,
-            blob_containers.c.name == container,
-            blobs.c.name == name,
-        )
-    ).one_or_none()
+    row = connection.execute(_FIND, {"account": account, "container": container, "name": name}).one_or_none()
     return None if row is None else blob_of(row)
 
 
@@ -152,9 +179,7 @@ def blob_of(row: sa.Row[Any]) -> BlobProperties:
 
 def in_container(connection: sa.Connection, container: int, name: str) -> BlobProperties | None:
     """The blob of that name in a container given by id."""
-    row = connection.execute(
-        sa.select(*_PROPERTIES).where(blobs.c.container_id == container, blobs.c.name == name)
-    ).one_or_none()
+    row = connection.execute(_IN_CONTAINER, {"container": container, "name": name}).one_or_none()
     return None if row is None else blob_of(row)
 
 
@@ -197,13 +222,11 @@ def replace_blob(
         "modified_at": now,
     }
     if old is None:
-        connection.execute(blobs.insert().values(container_id=inside, name=name, **values))
+        connection.execute(_INSERT_BLOB, {"container_id": inside, "name": name, **values})
     else:
         if old.content_id != new.content_id:
             discard_contents(connection, [old.content_id], now)
-        connection.execute(
-            blobs.update().where(blobs.c.container_id == inside, blobs.c.name == name).values(**values)
-        )
+        connection.execute(_REPLACE_BLOB, {"old_content_id": old.content_id, **values})
     discard_blocks(connection, inside, name, now)
     del values["inline_rows"], values["inline_bytes"]
     return BlobProperties(name=name, **values)
@@ -218,7 +241,7 @@ def delete_blob(
     if old is None:
         raise no_blob(name)
     conditions.check_write(old)
-    connection.execute(blobs.delete().where(blobs.c.container_id == inside, blobs.c.name == name))
+    connection.execute(_DELETE_BLOB, {"content_id": old.content_id})
     discard_contents(connection, [old.content_id], now)
     discard_blocks(connection, inside, name, now)
 
@@ -229,24 +252,25 @@ def delete_all(
     """Delete these blobs of a container given by id."""
     discard_contents(connection, [blob.content_id for blob in found], now)
     for blob in found:
-        connection.execute(blobs.delete().where(blobs.c.content_id == blob.content_id))
+        connection.execute(_DELETE_BLOB, {"content_id": blob.content_id})
         discard_blocks(connection, container, blob.name, now)
 
 
 def discard_blocks(connection: sa.Connection, container: int, name: str, now: float) -> None:
     """Drop the uncommitted blocks of a name (whatever replaces or deletes the blob does)."""
-    of_name = (blob_blocks.c.container_id == container, blob_blocks.c.name == name)
-    contents = connection.execute(sa.select(blob_blocks.c.content_id).where(*of_name)).scalars().all()
+    contents = connection.execute(_BLOCKS_OF_NAME, {"container": container, "name": name}).scalars().all()
     if contents:
         discard_contents(connection, contents, now)
-        connection.execute(blob_blocks.delete().where(*of_name))
+        connection.execute(
+            blob_blocks.delete().where(blob_blocks.c.container_id == container, blob_blocks.c.name == name)
+        )
 
 
 def discard_contents(connection: sa.Connection, content_ids: Iterable[int], now: float) -> None:
     """Contents that no blob has any more: the sweep takes them after a while."""
     rows = [{"content_id": content_id, "since": now} for content_id in content_ids]
     if rows:
-        connection.execute(blob_garbage.insert(), rows)
+        connection.execute(_INSERT_GARBAGE, rows)
 
 
 # --- segments
@@ -256,7 +280,7 @@ def insert_segments(connection: sa.Connection, content_id: int, segments: Sequen
     """Add the segments of a content that has been written."""
     if segments:
         connection.execute(
-            blob_segments.insert(),
+            _INSERT_SEGMENT,
             [
                 {"content_id": content_id, "start": s.start, "size": s.size, "key": s.key, "data": s.data}
                 for s in segments
@@ -297,16 +321,8 @@ def end_upload(connection: sa.Connection, content_id: int) -> None:
 
 def segments_from(connection: sa.Connection, content_id: int, position: int, limit: int) -> list[Segment]:
     """The segment that holds byte ``position`` of a content and up to ``limit - 1`` after it."""
-    first = (
-        sa.select(sa.func.max(blob_segments.c.start))
-        .where(blob_segments.c.content_id == content_id, blob_segments.c.start <= position)
-        .scalar_subquery()
-    )
     rows = connection.execute(
-        sa.select(blob_segments.c.start, blob_segments.c.size, blob_segments.c.key, blob_segments.c.data)
-        .where(blob_segments.c.content_id == content_id, blob_segments.c.start >= first)
-        .order_by(blob_segments.c.start)
-        .limit(limit)
+        _SEGMENTS_FROM, {"content_id": content_id, "position": position, "limit": limit}
     )
     return [Segment(*row) for row in rows]
 
