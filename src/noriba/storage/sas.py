@@ -167,16 +167,19 @@ def check_sas(
     ``fields`` are the query parameters, ``account_names`` what clients may take for the account's name when they sign
     by themselves (path-style addresses leave room for error; the key decides). Raises Forbidden with Azure's codes.
     """
-    given = fields.get("sig", "")
     is_account = "srt" in fields
-    if is_account:
-        texts = [account_string_to_sign(fields, name) for name in account_names]
-    else:
-        path = _signed_path(fields, wanted)
-        texts = [service_string_to_sign(fields, f"/blob/{name}{path}") for name in account_names]
     if "skoid" in fields or "si" in fields:
         raise _not_authentic("User delegation keys and stored access policies are not supported.")
-    if not any(hmac.compare_digest(sign(key, text).encode(), given.encode()) for text in texts):
+    path = "" if is_account else _signed_path(fields, wanted)
+    given = fields.get("sig", "").encode()
+    for name in account_names:
+        if is_account:
+            text = account_string_to_sign(fields, name)
+        else:
+            text = service_string_to_sign(fields, f"/blob/{name}{path}")
+        if hmac.compare_digest(sign(key, text).encode(), given):
+            break
+    else:
         raise _not_authentic("The signature does not match what was signed; it may be for another resource.")
     _check_time(fields, now)
     _check_caller(fields, caller)
