@@ -88,7 +88,9 @@ def _subrequest(request: BlobRequest, text: str) -> BlobRequest:
         query={name.lower(): value for name, value in parse_qsl(query, keep_blank_values=True)},
         headers=headers,
     )
-    part.method, part.raw_path, part.raw_query = method.upper(), path, raw_query(query)
+    part.method, part.raw_query = method.upper(), raw_query(query)
+    # Some clients sign the address that they know and send a part of it.
+    part.signed_paths = [path, f"/blob{path}", f"/blob/{request.account}{path}"]
     return part
 
 

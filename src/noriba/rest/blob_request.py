@@ -78,7 +78,7 @@ class BlobRequest:
         self.blobs = call.services.blobs
         self.account, self.container, self.name, self.is_dfs = address
         self.method = call.request.method
-        self.raw_path = raw_path(call)
+        self.signed_paths = [raw_path(call)]
         self.headers: dict[str, str] = dict(call.request.headers) if headers is None else headers
         self.query = call.query if query is None else query
         self.raw_query = raw_query(call.request.url.query)
@@ -186,7 +186,7 @@ class BlobRequest:
     def _check_shared_key(self) -> None:
         signer, _, given = self.headers["authorization"].partition(" ")[2].strip().partition(":")
         key = self.services.keys.account_key(self.account)
-        paths = dict.fromkeys((self.raw_path, unquote(self.raw_path)))
+        paths = dict.fromkeys(path for signed in self.signed_paths for path in (signed, unquote(signed)))
         matches = any(
             hmac.compare_digest(sign(key, text).encode(), given.encode())
             for path in paths
