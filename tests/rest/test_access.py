@@ -20,6 +20,8 @@ OPEN = {
     "/metrics",
     "/metadata/endpoints",
     "/discovery",
+    "/",
+    "/studio/{page:path}",
 }
 """What anybody may ask: nothing in it is about users, jobs or data."""
 

@@ -15,6 +15,7 @@ from noriba.rest import (
     mlflow_routes,
     operations,
     registries,
+    studio,
     workspaces,
 )
 from noriba.rest.router import Router
@@ -33,6 +34,7 @@ def all_routes() -> Router:
         computes.routes,
         operations.routes,
         jobs.routes,
+        studio.routes,
         history.routes,
         agents.routes,
         mlflow_routes.routes,
