@@ -22,7 +22,18 @@ _MODULES = (tables, blob_tables, tracking_tables)
 
 def upgrade(database: Database) -> None:
     """Create or migrate all tables. Raises DatabaseError when the database was made by a newer version."""
-    metadata.create_all(database.writer_engine)
+    current = _current(database.writer_engine)
+    if current == HEAD:
+        return
+    if current is not None and current not in revisions():
+        raise DatabaseError(
+            f"The database has schema {current}, which this version does not know. Upgrade Noriba, or use another "
+            "database."
+        )
+    from alembic import command
+
+    with database.writer_engine.begin() as connection:
+        command.upgrade(_config(connection), "head")
 
 
 def revisions() -> list[str]:
