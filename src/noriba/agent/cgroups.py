@@ -86,8 +86,16 @@ def detect_once() -> Cgroups:
     return detect()
 
 
-def detect(mountinfo: str | None = None, membership: str | None = None) -> Cgroups:
-    """What this process may use, found by trying. The arguments stand in for the two ``/proc/self`` files."""
+def detect(
+    mountinfo: str | None = None,
+    membership: str | None = None,
+    is_usable: Callable[[Path], bool] | None = None,
+) -> Cgroups:
+    """What this process may use, found by trying.
+
+    The arguments stand in for the two ``/proc/self`` files and for the trial in a group's folder.
+    """
+    is_usable = is_usable or _can_make_groups
     mountinfo = Path("/proc/self/mountinfo").read_text() if mountinfo is None else mountinfo
     membership = Path("/proc/self/cgroup").read_text() if membership is None else membership
     own: dict[str, str] = {}
@@ -104,13 +112,13 @@ def detect(mountinfo: str | None = None, membership: str | None = None) -> Cgrou
         root, mounted = fields[3], Path(fields[4])
         if kind[0] == "cgroup2":
             base = _own_folder(mounted, root, own.get("", "/"))
-            _use_v2(result, mounted, base)
+            _use_v2(result, mounted, base, is_usable)
             result.own_v2 = base
             continue
         for name in kind[2].split(","):
             if name in _V1_CONTROLLERS and name in own and name not in result.v1:
                 base = _own_folder(mounted, root, own[name])
-                if _can_make_groups(base):
+                if is_usable(base):
                     result.v1[name] = base
     return result
 
@@ -147,7 +155,7 @@ def _can_move_in(folder: Path) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def _use_v2(result: Cgroups, mounted: Path, own: Path) -> None:
+def _use_v2(result: Cgroups, mounted: Path, own: Path, is_usable: Callable[[Path], bool]) -> None:
     """Pick the nearest group, from our own upwards, under which groups with controllers can be made.
 
     A group that holds processes can not give controllers to its children (but for the root), so our own is
@@ -155,7 +163,7 @@ def _use_v2(result: Cgroups, mounted: Path, own: Path) -> None:
     """
     fallback: Path | None = None
     for base in (own, *[p for p in own.parents if p == mounted or mounted in p.parents]):
-        if not _can_make_groups(base):
+        if not is_usable(base):
             continue
         wanted = {"memory", "pids", "cpu", "io"} & set(_words(base / "cgroup.controllers"))
         for name in wanted - set(_words(base / "cgroup.subtree_control")):

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from noriba.agent import words
-from noriba.agent.folder import Progress, TaskFolder
+from noriba.agent.folder import Progress, TaskFolder, is_disk_full
 from noriba.agent.node import Node
 from noriba.agent.preparing import Preparer
 from noriba.agent.protocol import TaskOutputStored, TaskSpec
 from noriba.agent.reporter import Reporter
-from noriba.agent.transfer.errors import Cancelled, TransferError, is_disk_full
+from noriba.agent.transfer.errors import Cancelled, TransferError
 from noriba.agent.transfer.upload import FolderUpload, Stored
 from noriba.agent.verdict import Verdict
 

@@ -20,6 +20,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -122,6 +123,16 @@ def folder_name(task_id: str) -> str:
     return "x-" + sha256(task_id.encode()).hexdigest()[:40]
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or one that caused it, is the disk (or the user's share of it) being full."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
 def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
     """Replace a file so that readers see the old or the new content, never a part.
 
@@ -135,11 +146,39 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
             view = view[os.write(descriptor, view) :]
         if durable:
             os.fdatasync(descriptor)
+    except BaseException:
+        os.unlink(temporary)
+        raise
     finally:
         os.close(descriptor)
     os.rename(temporary, path)
     if durable:
         sync_folder(path.parent)
+
+
+class ReservedRecord:
+    """A record whose place on the disk is taken in advance, so that it can be written when the disk is full."""
+
+    _BYTES = 64 << 10
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reserve = path.with_suffix(".reserve")
+        self._file = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(
+            OSError
+        ):  # a disk that is full already, or can not reserve: try when it counts
+            os.posix_fallocate(self._file, 0, self._BYTES)
+
+    def write(self, record: msgspec.Struct) -> None:
+        """Put the record down, durably and atomically."""
+        data = msgspec.json.encode(record)
+        os.pwrite(self._file, data, 0)
+        os.ftruncate(self._file, len(data))
+        os.fdatasync(self._file)
+        os.close(self._file)
+        os.rename(self._reserve, self._path)
+        sync_folder(self._path.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -225,7 +264,12 @@ class TaskFolder:
         return read_record(self.progress_file, Progress) or Progress()
 
     def write_progress(self, progress: Progress) -> None:
-        write_record(self.progress_file, progress)
+        """Note how far the task is. On a full disk it is not noted: the step is taken again if it comes to that."""
+        try:
+            write_record(self.progress_file, progress)
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
 
     def read_launch(self) -> Launch | None:
         return read_record(self.launch_file, Launch)

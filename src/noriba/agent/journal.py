@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from noriba.agent.folder import sync_folder
+from noriba.agent.folder import is_disk_full, write_atomic
 from noriba.agent.protocol import Event
 
 _FRAME = struct.Struct("<II")
@@ -36,6 +36,10 @@ class Journal:
         whole = self._read()
         self.last = self.pending[-1].seq if self.pending else self.acked
         self.opened_at_seq = self.last
+        self._file = -1
+        self._size = 0
+        self._behind = False
+        """Whether the file lacks what is pending, as the disk was full."""
         if whole is None:
             self._rewrite()
             return
@@ -76,10 +80,20 @@ class Journal:
             numbered = msgspec.structs.replace(event, seq=self.last)
             self.pending.append(numbered)
             frames.append(_frame(_encoder.encode(numbered)))
-        if frames:
-            self._write(b"".join(frames))
-        if durable:
-            os.fdatasync(self._file)
+        try:
+            if self._behind:
+                self._rewrite()
+            elif frames:
+                self._write(b"".join(frames))
+            if durable:
+                os.fdatasync(self._file)
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            # They are still sent; only a restart of the agent before that would have to find them out again.
+            os.ftruncate(self._file, self._size)
+            os.lseek(self._file, 0, os.SEEK_END)
+            self._behind = True
 
     def resume(self, acked_seq: int) -> list[Event]:
         """Agree with the control plane on the numbers, once after opening and before anything is sent.
@@ -119,23 +133,20 @@ class Journal:
         view = memoryview(data)
         while view:
             view = view[os.write(self._file, view) :]
-        self._size += len(data)
+        self._size += len(data)  # only now: what is torn is cut off
 
     def _rewrite(self) -> None:
         """Begin the file anew with what is pending."""
-        if hasattr(self, "_file"):
-            os.close(self._file)
-        temporary = self.path.with_suffix(".new")
-        self._file = os.open(
-            temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600
-        )
-        self._size = 0
         acked = self.pending[0].seq - 1 if self.pending else max(self.acked, self.last)
         frames = [_frame(_encoder.encode(acked)), *(_frame(_encoder.encode(e)) for e in self.pending)]
-        self._write(b"".join(frames))
-        os.fdatasync(self._file)
-        os.rename(temporary, self.path)
-        sync_folder(self.path.parent)
+        content = b"".join(frames)
+        write_atomic(self.path, content, durable=True)
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        os.lseek(self._file, 0, os.SEEK_END)
+        self._size = len(content)
+        self._behind = False
 
     def close(self) -> None:
         os.close(self._file)

@@ -24,14 +24,21 @@ from noriba.agent.command import CommandError
 from noriba.agent.distribution import Peer
 from noriba.agent.environment import EnvironmentFailed
 from noriba.agent.finishing import Collector, add_finalization
-from noriba.agent.folder import Exit, StopWish, TaskFolder, remove_tree, write_record
+from noriba.agent.folder import (
+    Exit,
+    StopWish,
+    TaskFolder,
+    is_disk_full,
+    remove_tree,
+    write_record,
+)
 from noriba.agent.launching import make_launch
 from noriba.agent.logs import TaskLogs
 from noriba.agent.node import Node
 from noriba.agent.preparing import Preparer
 from noriba.agent.protocol import Phase, TaskExited, TaskPhase, TaskRendezvous, TaskSpec, TaskWarning
 from noriba.agent.systemlog import SystemLog
-from noriba.agent.transfer.errors import Cancelled, TransferError, is_disk_full
+from noriba.agent.transfer.errors import Cancelled, TransferError
 from noriba.agent.verdict import Verdict
 from noriba.agent.watching import Watch, Watcher
 from noriba.agent.words import duration, gib
@@ -116,8 +123,7 @@ class TaskRunner:
             outcome = self.folder.read_outcome()
             if outcome is None:
                 outcome = self._attempt()
-                # Not made durable: after a power cut it follows again from the exit record, which is.
-                write_record(self.folder.outcome_file, outcome)
+                self._keep(outcome)
             if not self._told:
                 self._flush_phases()
                 self.node.reporter.emit(outcome)
@@ -127,6 +133,14 @@ class TaskRunner:
             _log.exception("task %s: the agent failed at it", self.spec.id)
         finally:
             self.finished = True
+
+    def _keep(self, outcome: TaskExited) -> None:
+        """Note the outcome. It need not be durable: it would follow again from the exit record, which is."""
+        try:
+            write_record(self.folder.outcome_file, outcome)
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
 
     def _attempt(self) -> TaskExited:
         """Do the steps; whatever goes wrong becomes an outcome with a code and a sentence."""
@@ -383,6 +397,7 @@ class TaskRunner:
     # 5
     def _finalize(self, end: Exit, collector: Collector) -> Verdict:
         self._phase("finalizing")
+        remove_tree(self.folder.tmp)  # nobody is left to use it, and the rest may need the room
         launch = self.folder.read_launch()
         found = verdict.judge(
             end,

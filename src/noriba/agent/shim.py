@@ -36,6 +36,7 @@ from noriba.agent.folder import (
     Launch,
     LaunchProcess,
     ProcessExit,
+    ReservedRecord,
     StopWish,
     TaskFolder,
     read_record,
@@ -146,6 +147,7 @@ class _Shim:
     def run(self) -> bool:
         """Do the task; True if nothing of it is left in this process."""
         write_record(self.folder.shim_file, processes.own_identity())
+        self.exit_record = ReservedRecord(self.folder.exit_file)
         self._set_limits()
         self._set_mounts()
         self._start_all()
@@ -164,7 +166,10 @@ class _Shim:
 
     def _note(self, message: str) -> None:
         """Leave a line for the task's system log (the agent picks it up)."""
-        with open(self.folder.root / "shim.notes", "a", encoding="utf-8") as file:
+        with (
+            contextlib.suppress(OSError),
+            open(self.folder.root / "shim.notes", "a", encoding="utf-8") as file,
+        ):
             file.write(f"{time.time():.3f} {message}\n")
 
     # -- start --------------------------------------------------------------------------------------------
@@ -402,8 +407,7 @@ class _Shim:
             self.exits.get(i) or ProcessExit(name=p.name, background=p.background)
             for i, p in enumerate(self.launch.processes)
         ]
-        write_record(
-            self.folder.exit_file,
+        self.exit_record.write(
             Exit(
                 cause=self.cause or "exited",  # type: ignore[arg-type]
                 started_at=self.started_at,
@@ -418,8 +422,7 @@ class _Shim:
                 machine_out_of_memory=machine > 0,
                 left_behind=len(left),
                 cpu_s=cpu_s,
-            ),
-            durable=True,
+            )
         )
         self._tell("exited\n")
         if self.group is not None:

@@ -7,6 +7,10 @@ import threading
 import time
 from pathlib import Path
 
+from noriba.agent.folder import is_disk_full
+
+_WAITING_BYTES = 64 << 10
+
 
 class SystemLog:
     """Appends timed lines; each is on its way as soon as it is written."""
@@ -15,12 +19,21 @@ class SystemLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._lock = threading.Lock()
+        self._waiting = b""
+        """What did not fit on the disk; it is written with the next line."""
 
     def __call__(self, message: str, at: float | None = None) -> None:
-        line = f"{utc(time.time() if at is None else at)}  {message}\n"
+        line = f"{utc(time.time() if at is None else at)}  {message}\n".encode("utf-8", "replace")
         with self._lock:
-            if self._file >= 0:
-                os.write(self._file, line.encode("utf-8", "replace"))
+            if self._file < 0:
+                return
+            self._waiting += line
+            try:
+                self._waiting = self._waiting[os.write(self._file, self._waiting) :]
+            except OSError as error:
+                if not is_disk_full(error):
+                    raise
+                self._waiting = self._waiting[-_WAITING_BYTES:]
 
     def close(self) -> None:
         with self._lock:

@@ -68,13 +68,14 @@ class Cache:
                 os.unlink(temporary)
             raise
 
-    def trim(self) -> int:
+    def trim(self, room_bytes: int = 0) -> int:
         """Remove files that no task uses, longest unused first, until enough of the disk is free.
 
-        Returns the bytes given back.
+        ``room_bytes`` is how much someone needs at once. Returns the bytes given back.
         """
         disk = os.statvfs(self.root)
-        wanted = int(disk.f_blocks * disk.f_frsize * self.keep_free) - disk.f_bavail * disk.f_frsize
+        share = int(disk.f_blocks * disk.f_frsize * self.keep_free)
+        wanted = max(share, room_bytes) - disk.f_bavail * disk.f_frsize
         if wanted <= 0:
             return 0
         found = []

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from noriba.agent.folder import is_disk_full
 from noriba.agent.transfer.blob import Blob
 from noriba.agent.transfer.cache import Cache, copy_file, link_or_copy
 from noriba.agent.transfer.errors import AccessDenied, NotFound, Unsupported
@@ -20,6 +21,7 @@ Delivery = Literal["shared", "private", "code"]
 
 _RANGE_BYTES = 16 << 20
 _THREADS = 6
+_SLACK_BYTES = 1 << 20
 _CACHE_PRIVATE_BYTES = 64 << 20
 _MODES = {"shared": 0o444, "private": 0o644, "code": 0o755}
 
@@ -140,6 +142,15 @@ class _Fetch:
         self._cached, self._delivery = cached, delivery
 
     def __call__(self) -> None:
+        try:
+            self._fetch()
+        except OSError as error:
+            # Files of earlier tasks give way to this one's.
+            if not is_disk_full(error) or not self._owner._cache.trim(self._item.blob.size + _SLACK_BYTES):
+                raise
+            self._fetch()
+
+    def _fetch(self) -> None:
         blob = self._item.blob
         if self._cached is not None:
             self._owner._cache.add(self._cached, blob, self._fill)

@@ -12,8 +12,6 @@
 
 from __future__ import annotations
 
-import errno
-
 
 class TransferError(Exception):
     """``code`` is stable, the message is for the user; ``user_error`` = a retry elsewhere makes no sense."""
@@ -49,13 +47,3 @@ class LocalFault(Exception):
 
 class Cancelled(Exception):
     """The work was given up as the task is to stop."""
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, or one that caused it, is the disk (or the user's share of it) being full."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
