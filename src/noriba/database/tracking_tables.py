@@ -55,8 +55,10 @@ runs = Table(
     Index("ix_runs_experiment", "workspace_id", "experiment_id", "start_ms"),
     Index("ix_runs_parent", "workspace_id", "parent_run_id"),
     Index("ix_runs_without_job", "workspace_id", "is_job", "key"),
+    sqlite_autoincrement=True,
 )
-"""``is_job``: the run is a job, so its status is the job controller's to change."""
+"""``is_job``: the run is a job, so its status is the job controller's to change. Keys are never used again, lest a
+late call to a deleted run reach another one."""
 
 run_params = Table(
     "run_params",
@@ -151,6 +153,7 @@ logged_models = Table(
     UniqueConstraint("workspace_id", "id"),
     Index("ix_logged_models_experiment", "workspace_id", "experiment_id", "created_ms"),
     Index("ix_logged_models_run", "workspace_id", "source_run_id"),
+    sqlite_autoincrement=True,
 )
 """``folder`` is where its files stand among the artifacts of its source run (or of the model, without a run)."""
 

@@ -167,7 +167,6 @@ def upgrade() -> None:
             unique=False,
             sqlite_where=sa.text("inline_bytes > 16384"),
             postgresql_where=sa.text("inline_bytes > 16384"),
-            postgresql_where=sa.text("inline_bytes > 16384"),
         )
 
     op.create_table(
@@ -619,7 +618,6 @@ def downgrade() -> None:
         batch_op.drop_index(
             "ix_blobs_inline",
             sqlite_where=sa.text("inline_bytes > 16384"),
-            postgresql_where=sa.text("inline_bytes > 16384"),
             postgresql_where=sa.text("inline_bytes > 16384"),
         )
         batch_op.drop_index(batch_op.f("ix_blobs_content_id"))
