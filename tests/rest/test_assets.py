@@ -133,6 +133,7 @@ def test_lists_are_paged_and_new_items_do_not_disturb_them(client: httpx.Client,
         ("stage=Production", ["3"]),
         ("version=2", ["2"]),
         ("listViewType=ArchivedOnly", []),
+        ("listViewType=ListViewType.ACTIVE_ONLY", ["3", "2", "1"]),
     ],
 )
 def test_lists_are_filtered_and_ordered(client: httpx.Client, query: str, versions: list[str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.conftest import SUBSCRIPTION
+from tests.conftest import SUBSCRIPTION, WORKSPACE_PATH
 from tests.rest.users import client_with_roles
 from tests.server import ServerProcess
 
@@ -85,3 +85,46 @@ def test_registries_are_resources(client: httpx.Client) -> None:
     assert "azureml" in [item["name"] for item in client.get(base).json()["value"]]
     missing = client.get(f"{base}/nowhere")
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "RegistryNotFound")
+
+
+def test_sharing_is_checked_on_both_sides(server: ServerProcess, client: httpx.Client) -> None:
+    name = f"n{uuid.uuid4().hex[:8]}"
+    body = {"properties": {"image": "python:3.11"}}
+    client.put(f"{WORKSPACE_PATH}/environments/{name}/versions/1", json=body)
+    source = f"{WORKSPACE_PATH}/environments/{name}/versions/1"
+
+    def share(client: httpx.Client, **changed: str) -> httpx.Response:
+        asked = {"sourceAssetId": source, "destinationName": name, "destinationVersion": "1", **changed}
+        return client.post(f"{REGISTRY}/{name}/import", json={"properties": asked})
+
+    assert share(client).status_code == 202
+    assert share(client).status_code == 202
+    client.put(f"{WORKSPACE_PATH}/environments/{name}/versions/2", json={"properties": {"image": "other"}})
+    assert share(client, sourceAssetId=source.replace("/versions/1", "/versions/2")).status_code == 409
+    assert share(client, sourceAssetId=source + "0").status_code == 404
+    assert share(client, sourceAssetId=source.replace("environments", "components")).status_code == 400
+    assert share(client, sourceAssetId="azureml:x:1").status_code == 400
+    assert share(client, destinationName="no good").status_code == 400
+    assert share(client, destinationVersion="").status_code == 400
+    with client_with_roles(server, {"another": "Owner"}) as elsewhere:
+        assert share(elsewhere).status_code == 403
+    with client_with_roles(server, {"*": "Reader"}) as reader:
+        assert share(reader).status_code == 403
+
+
+def test_files_of_a_registry_are_opened_through_it_only(server: ServerProcess, client: httpx.Client) -> None:
+    registry = f"r{uuid.uuid4().hex[:8]}"
+    for number, name in enumerate((registry, f"{registry}x")):
+        path = f"{REGISTRY}/{name}/environments/e/versions/1"
+        assert client.put(path, json={"properties": {"image": str(number)}}).status_code == 201
+    asset = f"azureml://registries/{registry}/models/m/versions/1"
+    slot = client.put(f"{REGISTRY}/{registry}/tempdatarefs/m/versions/1", json={"assetId": asset}).json()
+    address = slot["blobReferenceForConsumption"]["blobUri"]
+
+    def open_files(registry: str, address: str) -> int:
+        path = f"{REGISTRY}/{registry}/datarefs/m/versions/1"
+        return client.post(path, json={"assetId": asset, "blobUri": address}).status_code
+
+    assert open_files(registry, f"{address}/m") == 200
+    assert open_files(f"{registry}x", f"{address}/m") == 404
+    assert open_files(registry, "https://example.com/m") == 400

@@ -11,7 +11,7 @@ import msgspec
 
 from noriba import datastores
 from noriba.agent.protocol import Location, TaskEnvironment
-from noriba.assets.urls import azure_blob
+from noriba.assets.urls import REGISTRY_ACCOUNT, azure_blob
 from noriba.models.asset import ResolvedData, ResolvedEnvironment
 from noriba.models.errors import BadRequest
 from noriba.models.workspace import Workspace
@@ -74,6 +74,8 @@ async def task_environment(
 
 def own_container_url(base_url: str, account: str, container: str) -> str:
     """The URL of a container of Noriba's own storage (wire.md 2.6)."""
+    if account == REGISTRY_ACCOUNT:
+        return f"{base_url}/{container}"
     return f"{base_url}/blob/{account}.blob.{OWN_SUFFIX}/{container}"
 
 

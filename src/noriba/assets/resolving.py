@@ -26,7 +26,7 @@ from noriba.assets.references import (
     parse_reference,
     short_datastore_uri,
 )
-from noriba.assets.urls import azure_blob, own_blob
+from noriba.assets.urls import REGISTRY_ACCOUNT, azure_blob, own_blob
 from noriba.database.tables import jobs
 from noriba.models.asset import AssetKind, DataType, ResolvedData, Version
 from noriba.models.errors import BadRequest, Forbidden, NotFound
@@ -250,15 +250,13 @@ class Resolver:
             )
         # Code is registered under the address that Azure would give it (urls.in_azure).
         own = own_blob(url) or azure_blob(url)
-        if own is not None and (owner := await self._owner_of(own.account)):
-            await self._enter_own(owner, home)
+        if own is not None and await self._may_enter(own.account, home):
             is_folder = await self._is_folder(own.path, own.account, own.container)
             return ResolvedData(
                 reference=self.text,
                 uri=url.partition("?")[0],
                 type=self.wanted,
                 is_folder=is_folder,
-                workspace_id=owner.id,
                 account=own.account,
                 container=own.container,
                 path=own.path.rstrip("/") + "/" if is_folder and own.path else own.path,
@@ -283,16 +281,18 @@ class Resolver:
             asset_id=self.asset_id,
         )
 
-    async def _owner_of(self, account: str) -> Workspace | None:
+    async def _may_enter(self, account: str, home: Workspace) -> bool:
+        """Whether the account is one of this server's; raises Forbidden when the caller may not read it."""
+        if account == REGISTRY_ACCOUNT:
+            return True  # whoever has a role anywhere may read registries; the containers' names are secrets besides
         try:
-            return await self.services.workspaces.by_account(account)
+            owner = await self.services.workspaces.by_account(account)
         except NotFound:
-            return None
-
-    async def _enter_own(self, owner: Workspace, home: Workspace) -> None:
+            return False
         # An asset that another workspace owns was entered already; what it points at there is part of it.
         if owner.id != home.id:
             await self._enter(owner)
+        return True
 
     async def _job_output(self, reference: JobOutputReference, home: Workspace) -> Reference:
         def read(connection: sa.Connection) -> tuple[Any, bool]:

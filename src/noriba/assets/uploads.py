@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 
 import msgspec
 import sqlalchemy as sa
 
 from noriba.assets.locations import own_container_url
+from noriba.assets.urls import REGISTRY_ACCOUNT
 from noriba.database.tables import pending_uploads as table
 from noriba.models.asset import AssetKind
+from noriba.models.errors import NotFound
 from noriba.models.workspace import Workspace
 from noriba.services import Services
 from noriba.storage import sas
@@ -33,6 +34,8 @@ async def start(
 ) -> Upload:
     """The slot of a version in a scope, made with its container in ``account`` when it is first asked for."""
     new_id, now = str(uuid.uuid4()), services.clock()
+    if account == REGISTRY_ACCOUNT:
+        new_id = f"reg-{new_id}"
 
     def write(connection: sa.Connection) -> str:
         found = connection.execute(
@@ -65,17 +68,31 @@ async def start(
     except sa.exc.IntegrityError:
         # Another replica of the server made it at the same moment.
         slot = await services.database.write(write)
-    key = services.keys.account_key(account)
-    return Upload(
-        id=slot,
-        url=own_container_url(services.base_url, account, slot),
-        sas=sas.container_sas(key, account, slot, sas.WRITE, now + LIFETIME_S),
+    return _opened(services, account, slot, sas.WRITE)
+
+
+async def reopen(services: Services, scope: str, container: str) -> Upload:
+    """A slot of a scope by its container, for reading. Raises NotFound."""
+    row = await services.database.read(
+        lambda connection: connection.execute(
+            sa.select(table.c.account, table.c.container).where(
+                table.c.id == container, table.c.scope == scope
+            )
+        ).one_or_none()
     )
+    if row is None:
+        raise NotFound("There are no such files here.", code="BlobNotFound", target=container)
+    return _opened(services, row.account, row.container, sas.READ)
 
 
-def registry_account(registry: str) -> str:
-    """The storage account of a registry."""
-    return "rg" + hashlib.sha256(registry.lower().encode()).hexdigest()[:16]
+def _opened(services: Services, account: str, container: str, permissions: str) -> Upload:
+    key = services.keys.account_key(account)
+    expires_at = services.clock() + LIFETIME_S
+    return Upload(
+        id=container,
+        url=own_container_url(services.base_url, account, container),
+        sas=sas.container_sas(key, account, container, permissions, expires_at),
+    )
 
 
 def account_id(workspace: Workspace) -> str:

@@ -7,6 +7,10 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
+REGISTRY_ACCOUNT = "registries"
+"""The storage account of all registries. Its containers have addresses of one segment, ``{base}/reg-…``, because the
+SDK takes the first segment of a registry's addresses for the container (wire.md 2.6)."""
+
 
 class BlobAddress(msgspec.Struct, frozen=True, kw_only=True):
     """A path in a container of an Azure Blob endpoint. ``container_url`` has no query, ``path`` no leading slash.
@@ -21,6 +25,7 @@ class BlobAddress(msgspec.Struct, frozen=True, kw_only=True):
     sas: str = ""
 
 
+_REGISTRY_CONTAINER = re.compile(r"reg-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _AZURE_HOST = re.compile(r"(?P<account>[a-z0-9-]+)\.(?:blob|dfs)\.(?P<suffix>[\w.-]+)")
 
 
@@ -34,13 +39,16 @@ def own_blob(url: str) -> BlobAddress | None:
     if parts is None or parts.scheme != "https":
         return None
     segments = [segment for segment in parts.path.split("/") if segment]
-    if len(segments) < 3 or segments[0].lower() != "blob":
+    if segments and _REGISTRY_CONTAINER.fullmatch(segments[0]):
+        account, container, *below = REGISTRY_ACCOUNT, *segments
+    elif len(segments) >= 3 and segments[0].lower() == "blob":
+        account, container, *below = segments[1].partition(".")[0].lower(), *segments[2:]
+    else:
         return None
-    account = segments[1].partition(".")[0].lower()
-    path = unquote("/".join(segments[3:]))
+    path = unquote("/".join(below))
     if path and parts.path.endswith("/"):
         path += "/"
-    return BlobAddress(account=account, container=segments[2], path=path)
+    return BlobAddress(account=account, container=container, path=path)
 
 
 def azure_blob(url: str) -> BlobAddress | None:

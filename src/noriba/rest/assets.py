@@ -17,6 +17,7 @@ from noriba.assets.environments import CURATED_PREFIX
 from noriba.assets.ids import COMMANDS
 from noriba.assets.listing import VersionFilter
 from noriba.assets.preparing import prepare
+from noriba.assets.urls import REGISTRY_ACCOUNT
 from noriba.models.asset import KINDS, AssetKind, Version
 from noriba.models.errors import BadRequest, Forbidden, NotFound
 from noriba.rest.asset_documents import Place, container_document, version_document
@@ -261,7 +262,7 @@ async def upload_slot(call: Call, place: Place, kind: AssetKind, name: str, vers
     if place.workspace is not None:
         account, account_id = place.workspace.storage_account, uploads.account_id(place.workspace)
     else:
-        account, account_id = uploads.registry_account(place.registry), place.registry
+        account, account_id = REGISTRY_ACCOUNT, place.registry
     upload = await uploads.start(call.services, place.scope, account, kind, name, version)
     return {
         "pendingUploadId": upload.id,
@@ -310,7 +311,8 @@ def _view(call: Call) -> store.ListView:
         "archivedonly": "ArchivedOnly",
         "all": "All",
     }
-    view = views.get(text.lower())
+    # Some clients send the name of their enumeration's member: ListViewType.ACTIVE_ONLY.
+    view = views.get(text.lower().removeprefix("listviewtype.").replace("_", ""))
     if view is None:
         raise BadRequest(
             f"'{text[:50]}' is not a view. Use ActiveOnly, ArchivedOnly or All.", target="listViewType"

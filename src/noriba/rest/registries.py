@@ -6,15 +6,19 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
+from noriba.assets import store, uploads
 from noriba.assets.environments import CURATED_REGISTRY
 from noriba.assets.references import AssetReference, parse_reference
+from noriba.assets.sharing import share
+from noriba.assets.urls import REGISTRY_ACCOUNT, own_blob
 from noriba.database.tables import asset_containers
 from noriba.models.asset import AssetKind
-from noriba.models.errors import BadRequest, Forbidden, NotFound
+from noriba.models.errors import BadRequest, Conflict, Forbidden, NotFound
 from noriba.rest.asset_documents import Place
 from noriba.rest.assets import asset_routes, upload_slot
 from noriba.rest.call import Call
 from noriba.rest.documents import PROVIDER
+from noriba.rest.operations import accepted, insert_operation, operation_headers
 from noriba.rest.router import Routes
 
 routes = Routes()
@@ -111,8 +115,59 @@ async def upload_slot_of_registry(call: Call) -> Any:
         raise BadRequest(
             f"'assetId' must be the id of a version in the registry, not '{asset_id}'.", target="assetId"
         )
-    kind = cast(AssetKind, reference.kind)
-    return await upload_slot(call, place, kind, call.params["name"], call.params["version"])
+    kind, name, version = cast(AssetKind, reference.kind), call.params["name"], call.params["version"]
+    existing = await call.services.database.read(
+        lambda connection: store.find_version(connection, place.scope, kind, name, version)
+    )
+    if existing is not None:
+        raise Conflict(f"Version '{version}' of '{name}' exists already. Create a new version.", target=name)
+    return await upload_slot(call, place, kind, name, version)
+
+
+@routes.post(f"{DATA_PLANE}{_REGISTRY}/datarefs/{{name}}/versions/{{version}}", action="read")
+async def open_files(call: Call) -> Any:
+    """What opens the files of a version in a registry for reading."""
+    registry = call.params["registry"]
+    _check_role(call, "read")
+    await _check_exists(call, registry)
+    body = await call.json()
+    reference = parse_reference(str(body.get("assetId") or ""))
+    address = own_blob(str(body.get("blobUri") or ""))
+    if not isinstance(reference, AssetReference) or address is None or address.account != REGISTRY_ACCOUNT:
+        raise BadRequest(
+            "'assetId' and 'blobUri' must be those of a version in the registry.", target="blobUri"
+        )
+    upload = await uploads.reopen(call.services, f"registry:{registry.lower()}", address.container)
+    return {
+        "blobReferenceForConsumption": {
+            "blobUri": upload.url,
+            "credential": {"credentialType": "SAS", "sasUri": f"{upload.url}?{upload.sas}"},
+        }
+    }
+
+
+@routes.post(f"{DATA_PLANE}{_REGISTRY}/import")
+async def share_from_workspace(call: Call) -> Any:
+    """Share a version of a workspace in a registry."""
+    _check_role(call, "write")
+    registry = call.params["registry"].lower()
+    properties = (await call.json()).get("properties")
+    if not isinstance(properties, dict):
+        raise BadRequest("'properties' must be a JSON object.", target="properties")
+    asked = {
+        field: properties.get(field) for field in ("sourceAssetId", "destinationName", "destinationVersion")
+    }
+    for field, value in asked.items():
+        if not isinstance(value, str) or not value:
+            raise BadRequest(f"'{field}' is missing.", code="ValidationError", target=field)
+    source, name, version = (str(value) for value in asked.values())
+    await share(call.services, call.principal, source, registry, name, version)
+    now, first = call.services.clock(), call.services.settings.workspace
+    operation = await call.services.database.write(
+        lambda connection: insert_operation(connection, None, now=now)
+    )
+    headers = operation_headers(call, first.subscription_id, first.location, operation)
+    return accepted(202, None, headers)
 
 
 def _check_role(call: Call, action: str) -> None:
