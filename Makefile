@@ -23,7 +23,8 @@ $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
 	@eval "$$($(BIN)/python scripts/uv_environment.py)"; \
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[sdk,postgresql]' --group dev
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[sdk,postgresql]' --group dev
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 .PHONY: demo
