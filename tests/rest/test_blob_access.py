@@ -203,3 +203,28 @@ def test_registry_containers_have_addresses_of_one_segment(account: Account) -> 
         assert client.get(f"{base}/{name}/m/model.pkl").status_code == 401
         # Other unknown paths stay what they are.
         assert client.get(f"{base}/nothing/here").json()["error"]["code"] == "InvalidResourceType"
+
+
+def test_what_browsers_show_can_not_act_for_its_reader(container: Container, account: Account) -> None:
+    container.put("page.html", b"<script>fetch('/')</script>", content_type="text/html")
+    headers = container.request("GET", "page.html").headers
+    assert headers["content-security-policy"] == "sandbox"
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_headers_can_not_be_injected(container: Container, account: Account) -> None:
+    from azure.storage.blob import generate_blob_sas
+
+    container.put("x", b"1")
+    token = generate_blob_sas(
+        account.name,
+        container.name,
+        "x",
+        account_key=account.encoded_key,
+        permission="r",
+        expiry="2099-01-01",
+        content_type="text/plain\r\nset-cookie: a=b",
+    )
+    answer = container.request("GET", "x", token=token)
+    assert answer.headers["content-type"] == "text/plain??set-cookie: a=b"
+    assert "set-cookie" not in answer.headers

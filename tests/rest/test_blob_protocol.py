@@ -152,6 +152,8 @@ def test_metadata_properties_tags(container: Container) -> None:
         400,
         "InvalidMetadata",
     )
+    large = container.request("PUT", "x", "comp=metadata", **{"x-ms-meta-a": "x" * 8200})
+    assert code(large) == (400, "MetadataTooLarge")
     assert code(container.request("PUT", "x", "comp=tags", content=b"<Tags>")) == (400, "InvalidXmlDocument")
 
 

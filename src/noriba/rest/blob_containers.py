@@ -12,6 +12,7 @@ from noriba.rest.blob_request import BlobRequest, Operation
 from noriba.rest.blob_wire import (
     element,
     http_date,
+    metadata_headers,
     metadata_of,
     name_element,
     version_headers,
@@ -106,7 +107,7 @@ async def container_properties(request: BlobRequest) -> Response:
         "x-ms-has-immutability-policy": "false",
         "x-ms-has-legal-hold": "false",
     }
-    headers.update((f"x-ms-meta-{key}", value) for key, value in found.metadata.items())
+    headers.update(metadata_headers(found.metadata))
     return Response(headers=headers)
 
 

@@ -13,6 +13,8 @@ from noriba.rest.blob_wire import (
     BlobResponse,
     conditions_of,
     element,
+    header_text,
+    metadata_headers,
     property_headers,
     range_of,
     version_headers,
@@ -47,7 +49,7 @@ async def get_blob(request: BlobRequest) -> Response:
         # Only with a signature: it covers these.
         for name, header in _OVERRIDES.items():
             if request.query.get(name):
-                headers[header] = request.query[name]
+                headers[header] = header_text(request.query[name])
     chunks = request.blobs.read(blob, start, end)
     if wanted is not None and request.headers.get("x-ms-range-get-content-md5", "").lower() == "true":
         if end - start > _MAX_RANGE_MD5_BYTES:
@@ -72,8 +74,9 @@ async def get_metadata(request: BlobRequest) -> Response:
     """Get Blob Metadata."""
     blob = await request.blobs.get(*request.target)
     conditions_of(request.headers).check_read(blob)
-    metadata = {f"x-ms-meta-{key}": value for key, value in blob.metadata.items()}
-    return Response(headers={**version_headers(blob.etag, blob.modified_at), **metadata})
+    return Response(
+        headers={**version_headers(blob.etag, blob.modified_at), **metadata_headers(blob.metadata)}
+    )
 
 
 async def get_tags(request: BlobRequest) -> Response:

@@ -22,9 +22,11 @@ from noriba.storage.model import BlobHeaders, BlobProperties, Conditions, Invali
 VERSION = "2025-05-05"
 """What we say to be when a request names no version."""
 
+MAX_METADATA_BYTES = 8 * 1024
 _METADATA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Characters that XML 1.0 can not hold, not even escaped; a carriage return would be read back as a line feed.
 _NOT_XML = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
+_NOT_HEADER = re.compile("[^\t\x20-\x7e\x80-\xff]")
 _WATCH_BYTES = 4 * 1024 * 1024
 
 
@@ -95,6 +97,8 @@ def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
                     code="InvalidMetadata",
                 )
             found[key] = value.strip()
+    if sum(len(key) + len(value) for key, value in found.items()) > MAX_METADATA_BYTES:
+        raise BadRequest(f"Metadata has at most {MAX_METADATA_BYTES} bytes.", code="MetadataTooLarge")
     return found
 
 
@@ -150,6 +154,9 @@ def property_headers(blob: BlobProperties) -> dict[str, str]:
         "x-ms-lease-status": "unlocked",
         "x-ms-lease-state": "available",
         "x-ms-server-encrypted": "false",
+        # Blobs are users' files: what a browser shows of them must not act in the name of this site.
+        "Content-Security-Policy": "sandbox",
+        "X-Content-Type-Options": "nosniff",
     }
     for name, value in (
         ("Content-Type", blob.content_type),
@@ -159,7 +166,7 @@ def property_headers(blob: BlobProperties) -> dict[str, str]:
         ("Cache-Control", blob.cache_control),
     ):
         if value:
-            headers[name] = value
+            headers[name] = header_text(value)
     if blob.content_md5:
         headers["Content-MD5"] = base64.b64encode(blob.content_md5).decode()
     if blob.kind == "AppendBlob":
@@ -169,8 +176,18 @@ def property_headers(blob: BlobProperties) -> dict[str, str]:
         headers["x-ms-access-tier-inferred"] = "true"
     if blob.tags:
         headers["x-ms-tag-count"] = str(len(blob.tags))
-    headers.update((f"x-ms-meta-{key}", value) for key, value in blob.metadata.items())
+    headers.update(metadata_headers(blob.metadata))
     return headers
+
+
+def metadata_headers(metadata: Mapping[str, str]) -> dict[str, str]:
+    """``x-ms-meta-*`` for an answer."""
+    return {f"x-ms-meta-{key}": header_text(value) for key, value in metadata.items()}
+
+
+def header_text(value: str) -> str:
+    """``value`` as far as a header can carry it (what came in a header always can)."""
+    return _NOT_HEADER.sub("?", value)
 
 
 def range_of(headers: Mapping[str, str], size: int) -> tuple[int, int] | None:

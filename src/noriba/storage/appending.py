@@ -37,6 +37,7 @@ _FIND = (
         blob_containers.c.name == sa.bindparam("container"),
         blobs.c.name == sa.bindparam("name"),
     )
+    .with_for_update(of=blobs)
 )
 _GROW = (
     blobs.update()
@@ -155,7 +156,7 @@ async def append(
         await fill(upload, data)
 
         def write(connection: sa.Connection) -> tuple[BlobProperties, int]:
-            old = index.get_blob(connection, account, container, name)
+            old = index.get_blob(connection, account, container, name, lock=True)
             _check_append(old, upload.size, position, max_size, conditions)
             if upload.recorded:
                 index.end_upload(connection, upload.content_id)
@@ -173,7 +174,7 @@ async def append(
                 store.compact_later(old.content_id)
             return new, old.size
 
-        return await store.database.write(write)
+        return await store.write(write)
 
 
 def _check_append(

@@ -12,11 +12,13 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from typing import TypeVar
 
 import sqlalchemy as sa
 
 from noriba.database import Database
 from noriba.database.blob_tables import blob_containers
+from noriba.database.connection import Statement
 from noriba.models.errors import Conflict
 from noriba.storage import appending, index, listing, reading
 from noriba.storage.model import (
@@ -34,6 +36,8 @@ from noriba.storage.model import (
 from noriba.storage.objects import Objects
 from noriba.storage.upkeep import Upkeep
 from noriba.storage.uploads import Buffered, Upload, fill
+
+T = TypeVar("T")
 
 READING_GRACE_S = 900.0
 """How long replaced bytes are kept for readers in other processes."""
@@ -57,6 +61,13 @@ class BlobStore:
         self._buffered = Buffered()
         self._aborts: set[asyncio.Task[None]] = set()
 
+    async def write(self, statement: Statement[T]) -> T:
+        """``database.write``, again when another replica of the server made the same row in that moment."""
+        try:
+            return await self.database.write(statement)
+        except sa.exc.IntegrityError:
+            return await self.database.write(statement)
+
     # --- containers
 
     async def ensure_container(self, account: str, container: str) -> None:
@@ -64,7 +75,7 @@ class BlobStore:
         check_container_name(container)
         if await self.container(account, container) is None:
             now = self.clock()
-            await self.database.write(
+            await self.write(
                 lambda connection: index.insert_container(connection, account, container, {}, now)
             )
 
@@ -74,7 +85,7 @@ class BlobStore:
         """Make a container. Raises Conflict when there is one."""
         check_container_name(container)
         now = self.clock()
-        made = await self.database.write(
+        made = await self.write(
             lambda connection: index.insert_container(connection, account, container, metadata or {}, now)
         )
         if made is None:
@@ -121,7 +132,7 @@ class BlobStore:
                 .values(account="", name=str(inside), deleted_at=now)
             )
 
-        await self.database.write(write)
+        await self.write(write)
 
     # --- writing
 
@@ -185,7 +196,7 @@ class BlobStore:
             upload.commit(connection)
             return index.replace_blob(connection, account, container, name, new, conditions, now)
 
-        return await self.database.write(write)
+        return await self.write(write)
 
     async def check_before_upload(
         self, account: str, container: str, name: str, conditions: Conditions
@@ -245,7 +256,7 @@ class BlobStore:
         """Delete a blob. Raises NotFound, PreconditionFailed."""
         check_blob_name(name)
         now = self.clock()
-        await self.database.write(
+        await self.write(
             lambda connection: index.delete_blob(connection, account, container, name, conditions, now)
         )
 
@@ -261,7 +272,7 @@ class BlobStore:
                 index.delete_all(connection, inside, page.blobs, now)
                 return len(page.blobs)
 
-            deleted = await self.database.write(write)
+            deleted = await self.write(write)
             count += deleted
             if not deleted:
                 return count

@@ -107,7 +107,7 @@ async def put_block(
                 )
             )
 
-        await store.database.write(write)
+        await store.write(write)
 
 
 async def put_block_list(
@@ -134,7 +134,7 @@ async def put_block_list(
 
     def write(connection: sa.Connection) -> BlobProperties:
         inside = index.container_id(connection, account, container)
-        old = index.in_container(connection, inside, name)
+        old = index.in_container(connection, inside, name, lock=True)
         if old is not None:
             index.check_kind(old, "BlockBlob")
         conditions.check_write(old)
@@ -157,7 +157,7 @@ async def put_block_list(
         )
         return index.replace_blob(connection, account, container, name, new, conditions, now)
 
-    return await store.database.write(write)
+    return await store.write(write)
 
 
 class _Chosen(msgspec.Struct, frozen=True):

@@ -123,6 +123,10 @@ async def _carry_out(store: BlobStore, content_id: int, old: Sequence[Segment], 
             merged = [Segment(start, len(whole), None, whole)]
 
         def write(connection: sa.Connection) -> None:
+            # Other replicas of the server compact too.
+            connection.execute(
+                sa.select(blobs.c.id).where(blobs.c.content_id == content_id).with_for_update()
+            )
             of_run = (
                 blob_segments.c.content_id == content_id,
                 blob_segments.c.start >= start,

@@ -82,13 +82,13 @@ async def _update(
     now = store.clock()
 
     def write(connection: sa.Connection) -> BlobProperties:
-        old = index.get_blob(connection, account, container, name)
+        old = index.get_blob(connection, account, container, name, lock=True)
         conditions.check_write(old)
         values = {"etag": index.new_etag(), "modified_at": now, **change(old)}
         connection.execute(blobs.update().where(blobs.c.content_id == old.content_id).values(**values))
         return msgspec.structs.replace(old, **values)
 
-    return await store.database.write(write)
+    return await store.write(write)
 
 
 async def copy(
@@ -133,7 +133,7 @@ async def copy(
         )
         return index.replace_blob(connection, *target, new, conditions, now)
 
-    return await store.database.write(write)
+    return await store.write(write)
 
 
 async def set_container_metadata(
@@ -153,4 +153,4 @@ async def set_container_metadata(
             raise no_container(container)
         return found
 
-    return await store.database.write(write)
+    return await store.write(write)

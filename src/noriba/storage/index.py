@@ -47,6 +47,9 @@ _FIND = (
         blobs.c.name == sa.bindparam("name"),
     )
 )
+# Other replicas of the server write too: what a write looks at stays as it is until its end (SQLite has one writer).
+_IN_CONTAINER_LOCKED = _IN_CONTAINER.with_for_update()
+_FIND_LOCKED = _FIND.with_for_update(of=blobs)
 _CONTAINER = sa.select(blob_containers).where(
     blob_containers.c.account == sa.bindparam("account"), blob_containers.c.name == sa.bindparam("container")
 )
@@ -146,9 +149,13 @@ def find_blob(connection: sa.Connection, account: str, container: str, name: str
     return None if row is None else blob_of(row)
 
 
-def get_blob(connection: sa.Connection, account: str, container: str, name: str) -> BlobProperties:
-    """A blob's properties. Raises NotFound, which tells a missing container apart."""
-    blob = find_blob(connection, account, container, name)
+def get_blob(
+    connection: sa.Connection, account: str, container: str, name: str, *, lock: bool = False
+) -> BlobProperties:
+    """A blob's properties. Raises NotFound, which tells a missing container apart. ``lock`` it to change it."""
+    parameters = {"account": account, "container": container, "name": name}
+    row = connection.execute(_FIND_LOCKED if lock else _FIND, parameters).one_or_none()
+    blob = None if row is None else blob_of(row)
     if blob is None:
         container_id(connection, account, container)
         raise no_blob(name)
@@ -177,9 +184,12 @@ def blob_of(row: sa.Row[Any]) -> BlobProperties:
     )
 
 
-def in_container(connection: sa.Connection, container: int, name: str) -> BlobProperties | None:
-    """The blob of that name in a container given by id."""
-    row = connection.execute(_IN_CONTAINER, {"container": container, "name": name}).one_or_none()
+def in_container(
+    connection: sa.Connection, container: int, name: str, *, lock: bool = False
+) -> BlobProperties | None:
+    """The blob of that name in a container given by id. ``lock`` it to change it."""
+    parameters = {"container": container, "name": name}
+    row = connection.execute(_IN_CONTAINER_LOCKED if lock else _IN_CONTAINER, parameters).one_or_none()
     return None if row is None else blob_of(row)
 
 
@@ -205,7 +215,7 @@ def replace_blob(
 ) -> BlobProperties:
     """Make or overwrite a blob, whole; what it held becomes garbage. Raises NotFound, Conflict, PreconditionFailed."""
     inside = container_id(connection, account, container)
-    old = in_container(connection, inside, name)
+    old = in_container(connection, inside, name, lock=True)
     conditions.check_write(old)
     values: dict[str, Any] = {
         "kind": new.kind,
@@ -237,7 +247,7 @@ def delete_blob(
 ) -> None:
     """Delete a blob. Raises NotFound, PreconditionFailed."""
     inside = container_id(connection, account, container)
-    old = in_container(connection, inside, name)
+    old = in_container(connection, inside, name, lock=True)
     if old is None:
         raise no_blob(name)
     conditions.check_write(old)

@@ -5,7 +5,8 @@
 3 deleted containers  their blobs are deleted
 4 garbage           contents that were replaced or deleted: segments go, objects that nothing shares are doomed
 5 doomed objects    are deleted from the object store
-Each step is safe to repeat and may be cut off anywhere.
+Each step is safe to repeat and may be cut off anywhere; other replicas of the server that sweep at the same time are
+passed by (``skip_locked``).
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ def _dead_uploads(connection: sa.Connection, now: float, busy: frozenset[int]) -
         sa.select(blob_uploads.c.content_id, blob_uploads.c.pieces)
         .where(blob_uploads.c.touched_at <= now - UPLOAD_GRACE_S)
         .limit(_BATCH)
+        .with_for_update(skip_locked=True)
     ).all()
     dead = [row for row in rows if row.content_id not in busy]
     for row in dead:
@@ -104,6 +106,7 @@ def _old_blocks(connection: sa.Connection, now: float) -> int:
         sa.select(blob_blocks.c.content_id)
         .where(blob_blocks.c.created_at <= now - BLOCK_GRACE_S)
         .limit(_BATCH)
+        .with_for_update(skip_locked=True)
     )
     contents = rows.scalars().all()
     for content_id in contents:
@@ -114,7 +117,10 @@ def _old_blocks(connection: sa.Connection, now: float) -> int:
 
 def _deleted_containers(connection: sa.Connection, now: float) -> int:
     container = connection.execute(
-        sa.select(blob_containers.c.id).where(blob_containers.c.deleted_at.is_not(None)).limit(1)
+        sa.select(blob_containers.c.id)
+        .where(blob_containers.c.deleted_at.is_not(None))
+        .limit(1)
+        .with_for_update(skip_locked=True)
     ).scalar_one_or_none()
     if container is None:
         return 0
@@ -143,6 +149,7 @@ def _garbage(connection: sa.Connection, now: float, before: float, busy: frozens
         .where(blob_garbage.c.since <= before)
         .order_by(blob_garbage.c.since)
         .limit(_BATCH + len(busy))
+        .with_for_update(skip_locked=True)
     ).scalars()
     free = [content_id for content_id in found if content_id not in busy]
     for content_id in free:
