@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from azure.ai.ml import Input, MLClient, command
-from azure.ai.ml.entities import Data, Environment, Model
+from azure.ai.ml.entities import BuildContext, Data, Environment, Model
 from azure.core.exceptions import HttpResponseError
 from azure.identity import DefaultAzureCredential
 
@@ -110,6 +110,27 @@ def test_data_is_shared_and_used_by_a_job(
     with server.client() as client:
         wait_for_job(client, job.name)
         assert ml_client.jobs.get(job.name).status == "Completed", describe(client, job.name)
+
+
+def test_an_environment_is_shared_with_its_build_context(
+    ml_client: MLClient, own_registry: str, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context" / "Dockerfile").write_text("FROM python:3.11\n")
+    ml_client.environments.create_or_update(
+        Environment(name=name, version="1", build=BuildContext(path=str(tmp_path / "context")))
+    )
+    shared = ml_client.environments.share(
+        name, "1", registry_name=own_registry, share_with_name=name, share_with_version="1"
+    )
+    assert shared.id == f"azureml://registries/{own_registry}/environments/{name}/versions/1"
+    assert "/reg-" in shared.build.path
+    assert shared.build.path.endswith("/context/")
+
+
+def test_registries_are_resources(ml_client: MLClient, own_registry: str) -> None:
+    assert {"azureml", own_registry} <= {item.name for item in ml_client.registries.list()}
+    assert ml_client.registries.get("azureml").name == "azureml"
 
 
 def test_nobody_writes_to_it(registry: MLClient) -> None:
