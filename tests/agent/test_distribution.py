@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from typing import Any
 
 import msgspec
-import pytest
 
 from noriba.agent.distribution import Peer, plan, ports_needed, process_log, tensorflow_tasks
 from noriba.agent.protocol import TaskDistribution, TaskSpec
@@ -191,42 +189,6 @@ def test_a_stop_ends_the_wait_for_others(make_node: Any) -> None:
         node.control_plane.wait(lambda n=node, s=spec: "starting" in n.control_plane.phases(n.name, s.id))
         node.control_plane.cancel(node.name, spec.id)
         assert node.control_plane.exited(node.name, spec.id).outcome == "stopped"
-
-
-@pytest.mark.skipif(shutil.which("mpirun") is None, reason="no mpirun on this machine")
-def test_mpirun_starts_the_ranks(node: Any) -> None:
-    task = node.submit(
-        "echo $OMPI_COMM_WORLD_RANK of $OMPI_COMM_WORLD_SIZE",
-        distribution=TaskDistribution(type="mpi", process_count_per_instance=3),
-    )
-    assert node.control_plane.exited(node.name, task).outcome == "completed"
-    for i in range(3):
-        assert node.control_plane.log(task, process_log(i, 3)) == f"{i} of 3\n".encode()
-
-
-FAKE_MPIRUN = """#!/bin/bash
-# Stands where a real launcher would: starts N ranks of a command, as PMI launchers do.
-[ "$1" = -n ] || exit 64
-n=$2; shift 2
-for ((i = 0; i < n; i++)); do PMI_RANK=$i PMI_SIZE=$n "$@" & pids+=($!); done
-rc=0; for pid in "${pids[@]}"; do wait $pid || rc=$?; done
-exit $rc
-"""
-
-
-def test_a_launcher_of_the_environment_is_used(node: Any, tmp_path: Any) -> None:
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    (programs / "mpirun").write_text(FAKE_MPIRUN)
-    (programs / "mpirun").chmod(0o755)
-    task = node.submit(
-        "echo $OMPI_COMM_WORLD_RANK of $OMPI_COMM_WORLD_SIZE, local $OMPI_COMM_WORLD_LOCAL_RANK; exit 0",
-        distribution=TaskDistribution(type="mpi", process_count_per_instance=2),
-        user_environment_variables={"PATH": f"{programs}:/usr/bin:/bin"},
-    )
-    assert node.control_plane.exited(node.name, task).outcome == "completed"
-    for i in range(2):
-        assert node.control_plane.log(task, process_log(i, 2)) == f"{i} of 2, local {i}\n".encode()
 
 
 def test_a_leader_of_another_job_is_not_joined(make_node: Any) -> None:

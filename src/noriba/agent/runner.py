@@ -18,10 +18,8 @@ import threading
 import time
 from pathlib import Path
 
-from noriba.agent import distribution, processes, rendezvous, verdict
-from noriba.agent.cgroups import TaskCgroup
+from noriba.agent import verdict
 from noriba.agent.command import CommandError
-from noriba.agent.distribution import Peer
 from noriba.agent.environment import EnvironmentFailed
 from noriba.agent.finishing import Collector, add_finalization
 from noriba.agent.folder import (
@@ -34,9 +32,11 @@ from noriba.agent.folder import (
 )
 from noriba.agent.launching import make_launch
 from noriba.agent.logs import TaskLogs
+from noriba.agent.meeting import Meeting
 from noriba.agent.node import Node
 from noriba.agent.preparing import Preparer
-from noriba.agent.protocol import Phase, TaskExited, TaskPhase, TaskRendezvous, TaskSpec, TaskWarning
+from noriba.agent.protocol import Phase, TaskExited, TaskPhase, TaskSpec, TaskWarning
+from noriba.agent.remains import ShimLost, end_remains, why_lost
 from noriba.agent.systemlog import SystemLog
 from noriba.agent.transfer.errors import Cancelled, TransferError
 from noriba.agent.verdict import Verdict
@@ -45,8 +45,6 @@ from noriba.agent.words import duration, gib
 from noriba.environments.spec import BuiltEnvironment
 
 _log = logging.getLogger(__name__)
-
-_LEADER_GONE_S = 300.0
 
 
 class Abandoned(Exception):
@@ -71,7 +69,7 @@ class TaskRunner:
         self._stop = spec.desired == "stop"
         self._abandoned = False
         self._phases: list[TaskPhase] = []
-        self._leader: rendezvous.Leader | None = None
+        self._meeting: Meeting | None = None
         self._log: SystemLog | None = None
         self._thread = threading.Thread(target=self._run, name=f"task {spec.id}", daemon=True)
 
@@ -88,15 +86,19 @@ class TaskRunner:
         with self._news:
             self.spec = spec
             self._stop = self._stop or spec.desired == "stop"
-            self._news.notify_all()
-        os.eventfd_write(self._wake, 1)
+            self._call()
 
     def abandon(self) -> None:
         """End everything of the task at once; nothing more is uploaded or reported."""
         with self._news:
             self._abandoned = self._stop = True
-            self._news.notify_all()
-        os.eventfd_write(self._wake, 1)
+            self._call()
+
+    def _call(self) -> None:
+        """Wake the task's thread, whatever it waits for."""
+        self._news.notify_all()
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
 
     def join(self, timeout_s: float) -> bool:
         self._thread.join(timeout_s)
@@ -104,10 +106,13 @@ class TaskRunner:
 
     def close(self) -> None:
         """Let go of what stays open after the end (the task is forgotten)."""
-        if self._leader is not None:
-            self._leader.close()
+        if self._meeting is not None:
+            self._meeting.close()
         if self._log is not None:
             self._log.close()
+        with self._news:
+            os.close(self._wake)
+            self._wake = -1
         self.node.environments.release(self.folder.root.name)
 
     def cancelled(self) -> bool:
@@ -117,20 +122,12 @@ class TaskRunner:
 
     def _run(self) -> None:
         try:
-            self.folder.create()
-            self._log = SystemLog(self.folder.logs / f"system_logs/lifecycler/node-{self.spec.rank}.log")
-            self.node.reporter.watch(TaskLogs(self.spec.id, self.folder.logs, resumed=self._resumed))
-            outcome = self.folder.read_outcome()
-            if outcome is None:
-                outcome = self._attempt()
-                self._keep(outcome)
+            outcome = self._attempt()
             if not self._told:
                 self._flush_phases()
                 self.node.reporter.emit(outcome)
         except Abandoned:
             _log.info("task %s abandoned", self.spec.id)
-        except Exception:
-            _log.exception("task %s: the agent failed at it", self.spec.id)
         finally:
             self.finished = True
 
@@ -145,6 +142,12 @@ class TaskRunner:
     def _attempt(self) -> TaskExited:
         """Do the steps; whatever goes wrong becomes an outcome with a code and a sentence."""
         try:
+            self.folder.create()
+            self._log = SystemLog(self.folder.logs / f"system_logs/lifecycler/node-{self.spec.rank}.log")
+            self.node.reporter.watch(TaskLogs(self.spec.id, self.folder.logs, resumed=self._resumed))
+            known = self.folder.read_outcome()
+            if known is not None:
+                return known
             found = self._steps()
         except (Cancelled, Abandoned):
             if self._abandoned:
@@ -172,10 +175,10 @@ class TaskRunner:
                     message=f"The node could not run the job: {type(error).__name__}: {error}",
                     user_error=False,
                 )
-        if self._leader is not None:
-            self._leader.finish()
+        if self._meeting is not None:
+            self._meeting.finish()
         self._say(f"outcome: {found.outcome}" + (f" ({found.code}) {found.message}" if found.message else ""))
-        return TaskExited(
+        outcome = TaskExited(
             seq=0,
             task_id=self.spec.id,
             at=time.time(),
@@ -186,6 +189,8 @@ class TaskRunner:
             message=found.message,
             user_error=found.user_error,
         )
+        self._keep(outcome)
+        return outcome
 
     def _steps(self) -> Verdict:
         progress = self.folder.read_progress()
@@ -195,19 +200,21 @@ class TaskRunner:
             self._say, self._warn, self._fetch_spec, self.cancelled, lambda: self._abandoned,
         )  # fmt: skip
         collector = Collector(self.node, self.folder, self.spec, preparer, self._say)
+        meeting = Meeting(self.node, self.folder, self.spec, progress, self._say, self.cancelled)
+        self._meeting = meeting
         launched = self.folder.shim_file.exists() or self.folder.exit_file.exists()
         watch: Watch
         if launched:
             self._say("a new agent has taken over this task")
-            self._reopen_leader()
+            meeting.reopen()
             watch = Watch(shim=self.folder.read_shim(), pipe=None)
         else:
             self._check()
             self._describe_node()
             environment = self._environment(preparer)
             self._data(preparer, collector)
-            watch = self._launch(preparer, environment)
-        end = self._watch(watch, collector)
+            watch = self._launch(preparer, environment, meeting)
+        end = self._watch(watch, collector, meeting)
         return self._finalize(end, collector)
 
     # 1
@@ -262,9 +269,11 @@ class TaskRunner:
         self._check()
 
     # 3
-    def _launch(self, preparer: Preparer, environment: BuiltEnvironment) -> Watch:
+    def _launch(self, preparer: Preparer, environment: BuiltEnvironment, meeting: Meeting) -> Watch:
         self._phase("starting")
-        peers = self._meet()
+        if self.spec.node_count > 1:
+            self._flush_phases()  # the others may be long in coming
+        peers = meeting.meet(self._hear_of_leader)
         own = self.folder.environment
         if own.exists():
             remove_tree(own)
@@ -282,54 +291,11 @@ class TaskRunner:
         self._flush_phases()
         return Watch(shim=None, pipe=pipe)
 
-    def _meet(self) -> list[Peer]:
-        """All nodes of the job, in the order of their ranks."""
-        spec, host = self.spec, self.node.settings.address
-        if self.progress.peers:
-            return self.progress.peers
-        ports = rendezvous.free_ports(
-            distribution.ports_needed(spec.distribution, spec.rank, spec.node_count), host
-        )
-        own = Peer(rank=spec.rank, host=host, ports=ports)
-        if spec.node_count == 1:
-            return [own]
-        self._flush_phases()
-        job = f"{spec.job}/{spec.attempt}"
-        if spec.rank == 0:
-            self._leader = rendezvous.Leader(job, own, spec.node_count, self.progress.rendezvous_port or 0)
-            if self.progress.rendezvous_port != self._leader.port:
-                self.progress.rendezvous_port = self._leader.port
-                self.folder.write_progress(self.progress)
-            address = f"{host}:{self._leader.port}"
-            self.node.reporter.emit(TaskRendezvous(seq=0, task_id=spec.id, at=time.time(), address=address))
-            self._say(f"this is rank 0 of {spec.node_count}; the others meet at {address}")
-            peers = self._leader.wait(
-                self.cancelled, lambda count: self._say(f"{count} of {spec.node_count} nodes are here")
-            )
-        else:
-            self._say(f"this is rank {spec.rank} of {spec.node_count}; waiting to hear of rank 0")
-            with self._news:
-                self._news.wait_for(lambda: self.spec.leader or self._stop)
-            self._check()
-            peers = rendezvous.join(self.spec.leader, job, own, self.cancelled)
-        self._say("all nodes have met: " + ", ".join(f"{peer.rank}={peer.host}" for peer in peers))
-        return peers
-
-    def _reopen_leader(self) -> None:
-        spec, port = self.spec, self.progress.rendezvous_port
-        if spec.rank == 0 and spec.node_count > 1 and port and self.progress.peers:
-            self._leader = rendezvous.Leader(
-                f"{spec.job}/{spec.attempt}", self.progress.peers[0], spec.node_count, port
-            )
-            self._leader.know(self.progress.peers)
-
     # 4
-    def _watch(self, watch: Watch, collector: Collector) -> Exit:
+    def _watch(self, watch: Watch, collector: Collector, meeting: Meeting) -> Exit:
         watcher = Watcher(self.node, self.folder, self.spec, watch, self._wake, self._say, collector)
         launch = self.folder.read_launch()
         serves = launch is not None and all(process.background for process in launch.processes)
-        leader_silent_since: float | None = None
-        asked_leader = 0.0
         for event in watcher.events():
             if event == "started":
                 self._phase("running", at=watcher.started_at)
@@ -339,60 +305,18 @@ class TaskRunner:
             elif self._stop:
                 reason = self.spec.stop_reason or "The job was canceled."
                 watcher.stop(StopWish(grace_s=self.spec.grace_s, reason=reason))
-            elif serves and self.spec.node_count > 1 and time.monotonic() - asked_leader >= 1.0:
-                asked_leader = time.monotonic()
-                finished = rendezvous.is_finished(self.spec.leader, f"{self.spec.job}/{self.spec.attempt}")
-                if finished is not None:
-                    leader_silent_since = None
-                elif leader_silent_since is None:
-                    leader_silent_since = asked_leader
-                gone = leader_silent_since is not None and asked_leader - leader_silent_since > _LEADER_GONE_S
-                if finished or gone:
-                    watcher.stop(
-                        StopWish(grace_s=min(5.0, self.spec.grace_s), reason=verdict.LEADER_FINISHED)
-                    )
+            elif serves and meeting.is_over(self.spec.leader):
+                watcher.stop(StopWish(grace_s=min(5.0, self.spec.grace_s), reason=verdict.LEADER_FINISHED))
         end = self.folder.read_exit()
+        if end is None or self._abandoned:
+            end_remains(self.node, self.folder)
         if self._abandoned:
-            self._end_rest()
             raise Abandoned
         if end is None:
-            raise self._lost(watcher)
+            raise ShimLost(watcher.start_error or why_lost(self.folder))
         if not watcher.told_started and end.started_at:
             self._phase("running", at=end.started_at)
         return end
-
-    def _end_rest(self) -> None:
-        """Make sure that nothing of the task lives: its shim, its group, and whatever carries its mark."""
-        shim = self.folder.read_shim()
-        if shim is not None and shim.boot == processes.boot_id():
-            processes.end_tree(shim.pid, shim.ticks)
-        launch = self.folder.read_launch()
-        group = None
-        if launch is not None and launch.cgroup:
-            group = TaskCgroup(self.node.cgroups, launch.cgroup)
-        for _ in range(50):
-            if group is not None:
-                group.kill()
-            left = processes.of_tasks_below(self.folder.root) + (group.pids() if group is not None else [])
-            if not left:
-                break
-            processes.send(left, 9)
-            time.sleep(0.02)
-        if group is not None:
-            group.remove()
-
-    def _lost(self, watcher: Watcher) -> TransferError:
-        """The shim is gone without a word."""
-        shim = self.folder.read_shim()
-        restarted = shim is not None and shim.boot != processes.boot_id()
-        self._end_rest()
-        reason = watcher.start_error or (
-            "the machine was restarted" if restarted else "the process that held it was killed"
-        )
-        error = _ShimLost(
-            f"The node lost the job's processes: {reason}. What was left of them has been ended."
-        )
-        return error
 
     # 5
     def _finalize(self, end: Exit, collector: Collector) -> Verdict:
@@ -418,6 +342,13 @@ class TaskRunner:
             return found
         self._flush_phases()
         return add_finalization(found, collector.finish(self.node.reporter, self.progress))
+
+    def _hear_of_leader(self) -> str:
+        """Wait until the control plane has told where rank 0 is."""
+        with self._news:
+            self._news.wait_for(lambda: self.spec.leader or self._stop)
+        self._check()
+        return self.spec.leader
 
     # -- small things -------------------------------------------------------------------------------------
 
@@ -472,11 +403,6 @@ class TaskRunner:
             self._say(f"held to the size {asked} (machine: {has}; control groups: {real.cgroup})")
         else:
             self._say(f"the size {asked} is emulated: the job may use all of the machine ({has})")
-
-
-class _ShimLost(TransferError):
-    code = "ShimLost"
-    user_error = False
 
 
 def _append(path: Path, text: str) -> None:
