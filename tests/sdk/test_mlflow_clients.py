@@ -20,13 +20,15 @@ pytestmark = pytest.mark.sdk
 Client = Callable[[str], Any]
 
 
-@pytest.fixture(params=["mlflow 3", "mlflow 2", "azureml-mlflow"])
+@pytest.fixture(params=["mlflow 3", "mlflow 3 by workspace", "mlflow 2", "azureml-mlflow"])
 def client(request: pytest.FixtureRequest, server: ServerProcess) -> Client:
     """Runs a script with one of the clients; returns what the script leaves in ``answer``."""
     python = Path(sys.executable)
     if request.param == "mlflow 2":
         python = client_python("mlflow-skinny>=2.19,<3", "setuptools<81")
     environment = environment_of(server, azure=request.param == "azureml-mlflow")
+    if request.param == "mlflow 3 by workspace":
+        environment["MLFLOW_TRACKING_URI"] = f"{server.url}/mlflow/plain{WORKSPACE_PATH}"
 
     def run(script: str) -> Any:
         prelude = f"import mlflow, os, json\nc = mlflow.MlflowClient()\nunique = {uuid.uuid4().hex!r}\n"

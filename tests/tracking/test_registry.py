@@ -10,17 +10,18 @@ from noriba.assets import store, versions
 from noriba.database import Database
 from noriba.models.errors import BadRequest, NotFound
 from noriba.tracking import registry
+from noriba.tracking.registry_rows import ModelVersion, RegisteredModel
 from noriba.tracking.registry_search import search_models_in, search_versions_in
 
 WS = "ws"
 
 
-def create(database: Database, name: str, **values: Any) -> registry.RegisteredModel:
+def create(database: Database, name: str, **values: Any) -> RegisteredModel:
     options: dict[str, Any] = {"description": "", "tags": {}, "created_by": "u", "now": 1.0, **values}
     return database.write_now(lambda c: registry.create_model_in(c, WS, name, **options))
 
 
-def add(database: Database, name: str, **values: Any) -> registry.ModelVersion:
+def add(database: Database, name: str, **values: Any) -> ModelVersion:
     options: dict[str, Any] = {
         "source": "runs:/r/model",
         "uri": "azureml://datastores/workspaceartifactstore/paths/x",
@@ -88,7 +89,7 @@ def test_stages(database: Database) -> None:
     for _ in range(3):
         add(database, "m")
 
-    def move(version: str, stage: str, *, archive: bool = False) -> registry.ModelVersion:
+    def move(version: str, stage: str, *, archive: bool = False) -> ModelVersion:
         return database.write_now(
             lambda c: registry.transition_in(c, WS, "m", version, stage, archive_others=archive, now=3.0)
         )

@@ -245,6 +245,16 @@ def test_deleted_runs_and_experiments(database: Database, experiment: str) -> No
     assert count("ALL") == 0
 
 
+def test_the_key_of_a_run_that_is_gone_is_not_used_again(database: Database, experiment: str) -> None:
+    gone = new_run(database, experiment, "gone")
+    log(database, gone, Point("m", 1.0, 1, 1))
+    database.write_now(lambda c: store.delete_run_in(c, WS, "gone"))
+    assert database.read_now(lambda c: store.run_document(c, WS, "gone")) is None
+    again = new_run(database, experiment, "gone")
+    assert again.key > gone.key
+    assert latest(database, again) == {}
+
+
 def test_a_renamed_experiment_frees_its_name(database: Database, experiment: str) -> None:
     database.write_now(lambda c: experiments.rename_in(c, WS, experiment, "new", 1))
     again = database.write_now(

@@ -16,6 +16,7 @@ from noriba.rest import (
     mlflow_registry,
     mlflow_runs,
     mlflow_transfers,
+    mlflow_versions,
 )
 from noriba.rest.mlflow import API, MlflowCall, add, mount
 from noriba.rest.router import Routes
@@ -56,6 +57,7 @@ def _mount() -> None:
         mlflow_runs,
         mlflow_logging,
         mlflow_registry,
+        mlflow_versions,
         mlflow_models,
         mlflow_artifacts,
     ):

@@ -9,7 +9,7 @@ from noriba.rest.mlflow_places import Places
 from noriba.tracking.experiments import Experiment
 from noriba.tracking.logged_models import LoggedModel
 from noriba.tracking.metrics import Point
-from noriba.tracking.registry import ModelVersion, RegisteredModel
+from noriba.tracking.registry_rows import ModelVersion, RegisteredModel
 from noriba.tracking.runs import Run
 
 

@@ -8,57 +8,38 @@ properties (``mlflow.*``). Names are one regardless of case, as for all assets. 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 
 from noriba.assets import store, versions
 from noriba.database.tables import asset_containers as containers
 from noriba.database.tables import asset_versions as version_rows
 from noriba.database.tracking_tables import registered_model_aliases as aliases_table
-from noriba.models.asset import AssetKind, Container, Version
-from noriba.tracking.errors import exists, invalid, unknown
+from noriba.tracking.errors import exists, invalid
+from noriba.tracking.registry_rows import (
+    KIND,
+    MODEL_ID,
+    RUN_LINK,
+    SOURCE,
+    STAGES,
+    USER_ID,
+    ModelVersion,
+    RegisteredModel,
+    aliases_of,
+    changed_tags,
+    container_of,
+    find_version,
+    is_model,
+    model_version,
+    registered_models,
+    set_container,
+    set_version,
+    stage_of,
+    versions_of,
+)
 from noriba.tracking.upsert import put_rows
 
-KIND: AssetKind = "models"
-STAGES = {stage.lower(): stage for stage in ("None", "Staging", "Production", "Archived")}
 _ACTIVE_STAGES = ("Staging", "Production")
-SOURCE = "mlflow.source"
-RUN_LINK = "mlflow.runLink"
-MODEL_ID = "mlflow.modelId"
-USER_ID = "mlflow.userId"
-
-
-class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """``source`` is as the client gave it, ``uri`` the asset's address (``azureml://…``)."""
-
-    name: str
-    version: str
-    description: str
-    user_id: str
-    stage: str
-    source: str
-    uri: str
-    run_id: str
-    run_link: str
-    model_id: str
-    tags: dict[str, str]
-    aliases: list[str]
-    created_ms: int
-    updated_ms: int
-
-
-class RegisteredModel(msgspec.Struct, frozen=True, kw_only=True):
-    """``latest`` has the newest version of each stage."""
-
-    name: str
-    description: str
-    tags: dict[str, str]
-    aliases: dict[str, str]
-    latest: list[ModelVersion]
-    created_ms: int
-    updated_ms: int
 
 
 # --- registered models
@@ -97,16 +78,16 @@ def create_model_in(
 
 def get_model_in(connection: sa.Connection, workspace_id: str, name: str) -> RegisteredModel:
     """The registered model of that name. Raises NotFound."""
-    container = _container(connection, workspace_id, name)
-    return _models(connection, workspace_id, [container])[0]
+    container = container_of(connection, workspace_id, name)
+    return registered_models(connection, workspace_id, [container])[0]
 
 
 def update_model_in(
     connection: sa.Connection, workspace_id: str, name: str, description: str, now: float
 ) -> RegisteredModel:
     """Describe a registered model. Raises NotFound."""
-    container = _container(connection, workspace_id, name)
-    _set_container(connection, container, {**container.properties, "description": description}, now)
+    container = container_of(connection, workspace_id, name)
+    set_container(connection, container, {**container.properties, "description": description}, now)
     return get_model_in(connection, workspace_id, name)
 
 
@@ -114,13 +95,13 @@ def rename_model_in(
     connection: sa.Connection, workspace_id: str, name: str, new_name: str, now: float
 ) -> RegisteredModel:
     """Rename a registered model with its versions and aliases. Raises NotFound or BadRequest (name taken)."""
-    container = _container(connection, workspace_id, name)
+    container = container_of(connection, workspace_id, name)
     taken = store.find_container(connection, workspace_id, KIND, new_name)
     if taken is not None and taken.name.lower() != container.name.lower():
         raise exists(f"Registered Model (name={new_name}) already exists.")
     new = {"key": new_name.lower(), "name": new_name, "modified_at": now}
-    connection.execute(containers.update().where(*_is(containers, workspace_id, name)).values(**new))
-    connection.execute(version_rows.update().where(*_is(version_rows, workspace_id, name)).values(**new))
+    connection.execute(containers.update().where(*is_model(containers, workspace_id, name)).values(**new))
+    connection.execute(version_rows.update().where(*is_model(version_rows, workspace_id, name)).values(**new))
     connection.execute(
         aliases_table.update()
         .where(aliases_table.c.workspace_id == workspace_id, aliases_table.c.model_key == name.lower())
@@ -131,7 +112,7 @@ def rename_model_in(
 
 def delete_model_in(connection: sa.Connection, workspace_id: str, name: str) -> None:
     """Delete a registered model with its versions (not their files). Raises NotFound."""
-    _container(connection, workspace_id, name)
+    container_of(connection, workspace_id, name)
     versions.delete_container(connection, workspace_id, KIND, name)
     connection.execute(
         aliases_table.delete().where(
@@ -144,9 +125,9 @@ def set_model_tag_in(
     connection: sa.Connection, workspace_id: str, name: str, key: str, value: str | None, now: float
 ) -> None:
     """Set a tag of a registered model, or remove it (None). Raises NotFound."""
-    container = _container(connection, workspace_id, name)
-    tags = _changed(container.properties.get("tags"), key, value)
-    _set_container(connection, container, {**container.properties, "tags": tags}, now)
+    container = container_of(connection, workspace_id, name)
+    tags = changed_tags(container.properties.get("tags"), key, value)
+    set_container(connection, container, {**container.properties, "tags": tags}, now)
 
 
 def all_models_in(connection: sa.Connection, workspace_id: str) -> list[RegisteredModel]:
@@ -158,7 +139,7 @@ def all_models_in(connection: sa.Connection, workspace_id: str) -> list[Register
             containers.c.is_archived.is_(False),
         )
     )
-    return _models(connection, workspace_id, [store.container_of(row) for row in rows])
+    return registered_models(connection, workspace_id, [store.container_of(row) for row in rows])
 
 
 # --- versions
@@ -181,7 +162,7 @@ def create_version_in(
 ) -> ModelVersion:
     """Register the next version of a model: ``source`` as the client named it, ``uri`` where it is. Raises NotFound
     when there is no such registered model."""
-    container = _container(connection, workspace_id, name)
+    container = container_of(connection, workspace_id, name)
     custom = {SOURCE: source, RUN_LINK: run_link, MODEL_ID: model_id, USER_ID: user}
     properties = {
         "modelType": "mlflow_model",
@@ -204,13 +185,13 @@ def create_version_in(
         created_by=user,
         now=now,
     )
-    return _version(created, {})
+    return model_version(created, {})
 
 
 def get_version_in(connection: sa.Connection, workspace_id: str, name: str, version: str) -> ModelVersion:
     """A version of a registered model. Raises NotFound."""
-    found = _find(connection, workspace_id, name, version)
-    return _version(found, _aliases(connection, workspace_id, name))
+    found = find_version(connection, workspace_id, name, version)
+    return model_version(found, aliases_of(connection, workspace_id, name))
 
 
 def update_version_in(
@@ -222,8 +203,8 @@ def update_version_in(
     now: float,
 ) -> ModelVersion:
     """Describe a version. Raises NotFound."""
-    found = _find(connection, workspace_id, name, version)
-    _set_version(connection, found, {"description": description or ""}, now)
+    found = find_version(connection, workspace_id, name, version)
+    set_version(connection, found, {"description": description or ""}, now)
     return get_version_in(connection, workspace_id, name, version)
 
 
@@ -237,8 +218,8 @@ def set_version_tag_in(
     now: float,
 ) -> None:
     """Set a tag of a version, or remove it (None). Raises NotFound."""
-    found = _find(connection, workspace_id, name, version)
-    _set_version(connection, found, {"tags": _changed(found.properties.get("tags"), key, value)}, now)
+    found = find_version(connection, workspace_id, name, version)
+    set_version(connection, found, {"tags": changed_tags(found.properties.get("tags"), key, value)}, now)
 
 
 def transition_in(
@@ -258,12 +239,12 @@ def transition_in(
             f"Model version transition cannot archive existing model versions because '{stage}' is not an Active "
             f"stage. Valid stages are {list(_ACTIVE_STAGES)}"
         )
-    found = _find(connection, workspace_id, name, version)
+    found = find_version(connection, workspace_id, name, version)
     if archive_others:
-        for other in _versions(connection, workspace_id, [name]):
-            if other.version != version and _stage(other) == stage:
-                _set_version(connection, other, {"stage": "Archived"}, now)
-    _set_version(connection, found, {"stage": stage}, now)
+        for other in versions_of(connection, workspace_id, [name]):
+            if other.version != version and stage_of(other) == stage:
+                set_version(connection, other, {"stage": "Archived"}, now)
+    set_version(connection, found, {"stage": stage}, now)
     return get_version_in(connection, workspace_id, name, version)
 
 
@@ -281,16 +262,16 @@ def delete_version_in(
     connection: sa.Connection, workspace_id: str, name: str, version: str, now: float
 ) -> None:
     """Delete a version; the registered model stays, and the number is not used again. Raises NotFound."""
-    container = _container(connection, workspace_id, name)
-    found = _find(connection, workspace_id, name, version)
-    others = [v for v in _versions(connection, workspace_id, [name]) if v.version != version]
+    container = container_of(connection, workspace_id, name)
+    found = find_version(connection, workspace_id, name, version)
+    others = [v for v in versions_of(connection, workspace_id, [name]) if v.version != version]
     if others:
         versions.delete_version(connection, workspace_id, KIND, container.name, found.version)
     else:
         connection.execute(version_rows.delete().where(version_rows.c.sequence == found.sequence))
         connection.execute(
             containers.update()
-            .where(*_is(containers, workspace_id, name))
+            .where(*is_model(containers, workspace_id, name))
             .values(latest_version=None, modified_at=now)
         )
     connection.execute(
@@ -307,15 +288,15 @@ def all_versions_in(
 ) -> list[ModelVersion]:
     """All versions in a workspace (of one model, if a name is given) that are not archived assets."""
     if name is not None:
-        rows = _versions(connection, workspace_id, [name])
+        rows = versions_of(connection, workspace_id, [name])
     else:
-        rows = _versions(connection, workspace_id, None)
+        rows = versions_of(connection, workspace_id, None)
     aliases: dict[str, dict[str, str]] = {}
     for row in connection.execute(
         sa.select(aliases_table).where(aliases_table.c.workspace_id == workspace_id)
     ):
         aliases.setdefault(row.model_key, {})[row.alias] = row.version
-    return [_version(version, aliases.get(version.name.lower(), {})) for version in rows]
+    return [model_version(version, aliases.get(version.name.lower(), {})) for version in rows]
 
 
 # --- aliases
@@ -323,7 +304,7 @@ def all_versions_in(
 
 def set_alias_in(connection: sa.Connection, workspace_id: str, name: str, alias: str, version: str) -> None:
     """Point an alias at a version. Raises NotFound."""
-    _find(connection, workspace_id, name, version)
+    find_version(connection, workspace_id, name, version)
     put_rows(
         connection,
         aliases_table,
@@ -341,7 +322,7 @@ def set_alias_in(connection: sa.Connection, workspace_id: str, name: str, alias:
 
 def delete_alias_in(connection: sa.Connection, workspace_id: str, name: str, alias: str) -> None:
     """Remove an alias; one that is not there is no error. Raises NotFound for the model."""
-    _container(connection, workspace_id, name)
+    container_of(connection, workspace_id, name)
     connection.execute(
         aliases_table.delete().where(
             aliases_table.c.workspace_id == workspace_id,
@@ -357,131 +338,8 @@ def get_by_alias_in(connection: sa.Connection, workspace_id: str, name: str, ali
         latest = store.find_latest(connection, workspace_id, KIND, name)
         if latest is not None:
             return get_version_in(connection, workspace_id, name, latest.version)
-    _container(connection, workspace_id, name)
-    version = _aliases(connection, workspace_id, name).get(alias)
+    container_of(connection, workspace_id, name)
+    version = aliases_of(connection, workspace_id, name).get(alias)
     if version is None:
         raise invalid(f"Registered model alias {alias} not found.")
     return get_version_in(connection, workspace_id, name, version)
-
-
-# --- rows
-
-
-def _container(connection: sa.Connection, workspace_id: str, name: str) -> Container:
-    found = store.find_container(connection, workspace_id, KIND, name)
-    if found is None:
-        raise unknown(f"Registered Model with name={name} not found")
-    return found
-
-
-def _find(connection: sa.Connection, workspace_id: str, name: str, version: str) -> Version:
-    found = store.find_version(connection, workspace_id, KIND, name, version)
-    if found is None:
-        raise unknown(f"Model Version (name={name}, version={version}) not found")
-    return found
-
-
-def _is(table: sa.Table, workspace_id: str, name: str) -> tuple[sa.ColumnElement[bool], ...]:
-    return table.c.scope == workspace_id, table.c.kind == KIND, table.c.key == name.lower()
-
-
-def _versions(connection: sa.Connection, workspace_id: str, names: list[str] | None) -> list[Version]:
-    statement = sa.select(version_rows).where(
-        version_rows.c.scope == workspace_id,
-        version_rows.c.kind == KIND,
-        version_rows.c.is_archived.is_(False),
-        version_rows.c.is_anonymous.is_(False),
-    )
-    if names is not None and len(names) <= 500:
-        statement = statement.where(version_rows.c.key.in_([name.lower() for name in names]))
-    return [store.version_of(row) for row in connection.execute(statement.order_by(version_rows.c.sequence))]
-
-
-def _aliases(connection: sa.Connection, workspace_id: str, name: str) -> dict[str, str]:
-    rows = connection.execute(
-        sa.select(aliases_table.c.alias, aliases_table.c.version).where(
-            aliases_table.c.workspace_id == workspace_id, aliases_table.c.model_key == name.lower()
-        )
-    )
-    return {row.alias: row.version for row in rows}
-
-
-def _set_container(
-    connection: sa.Connection, container: Container, properties: dict[str, Any], now: float
-) -> None:
-    connection.execute(
-        containers.update()
-        .where(*_is(containers, container.scope, container.name))
-        .values(properties=properties, modified_at=now)
-    )
-
-
-def _set_version(connection: sa.Connection, version: Version, changes: dict[str, Any], now: float) -> None:
-    values: dict[str, Any] = {"properties": {**version.properties, **changes}, "modified_at": now}
-    if "stage" in changes:
-        values["stage"] = changes["stage"]
-    connection.execute(
-        version_rows.update().where(version_rows.c.sequence == version.sequence).values(**values)
-    )
-
-
-def _changed(tags: Any, key: str, value: str | None) -> dict[str, str]:
-    changed = dict(tags or {})
-    changed.pop(key, None)
-    if value is not None:
-        changed[key] = value
-    return changed
-
-
-def _stage(version: Version) -> str:
-    stage = version.stage or version.properties.get("stage") or "None"
-    # Azure ML knows a stage "Development" that MLflow has not.
-    return STAGES.get(str(stage).lower(), "None")
-
-
-def _version(version: Version, aliases: Mapping[str, str]) -> ModelVersion:
-    properties = version.properties
-    custom = properties.get("properties") or {}
-    uri = str(properties.get("modelUri") or "")
-    return ModelVersion(
-        name=version.name,
-        version=version.version,
-        description=str(properties.get("description") or ""),
-        user_id=str(custom.get(USER_ID) or version.created_by),
-        stage=_stage(version),
-        source=str(custom.get(SOURCE) or uri),
-        uri=uri,
-        run_id=str(properties.get("jobName") or ""),
-        run_link=str(custom.get(RUN_LINK) or ""),
-        model_id=str(custom.get(MODEL_ID) or ""),
-        tags={str(key): str(value) for key, value in (properties.get("tags") or {}).items()},
-        aliases=sorted(alias for alias, target in aliases.items() if target == version.version),
-        created_ms=round(version.created_at * 1000),
-        updated_ms=round(version.modified_at * 1000),
-    )
-
-
-def _models(connection: sa.Connection, workspace_id: str, found: list[Container]) -> list[RegisteredModel]:
-    latest: dict[str, dict[str, ModelVersion]] = {}
-    aliases: dict[str, dict[str, str]] = {}
-    for row in connection.execute(
-        sa.select(aliases_table).where(aliases_table.c.workspace_id == workspace_id)
-    ):
-        aliases.setdefault(row.model_key, {})[row.alias] = row.version
-    for version in _versions(connection, workspace_id, [container.name for container in found]):
-        key = version.name.lower()
-        model_version = _version(version, aliases.get(key, {}))
-        # In order of creation: the last of each stage stays.
-        latest.setdefault(key, {})[model_version.stage] = model_version
-    return [
-        RegisteredModel(
-            name=container.name,
-            description=str(container.properties.get("description") or ""),
-            tags={str(key): str(value) for key, value in (container.properties.get("tags") or {}).items()},
-            aliases=aliases.get(container.name.lower(), {}),
-            latest=list(latest.get(container.name.lower(), {}).values()),
-            created_ms=round(container.created_at * 1000),
-            updated_ms=round(container.modified_at * 1000),
-        )
-        for container in found
-    ]

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from noriba.tracking.filters import Comparison, Order, parse_filter, parse_order
 from noriba.tracking.languages import MODEL_VERSIONS, REGISTERED_MODELS
 from noriba.tracking.matching import Fields, matches, ordered
-from noriba.tracking.registry import ModelVersion, RegisteredModel, all_models_in, all_versions_in
+from noriba.tracking.registry import all_models_in, all_versions_in
+from noriba.tracking.registry_rows import ModelVersion, RegisteredModel
 
 PROMPT_TAG = "mlflow.prompt.is_prompt"
 """MLflow keeps prompts as registered models with this tag; they are found only when they are asked for."""

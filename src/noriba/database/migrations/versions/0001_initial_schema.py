@@ -325,6 +325,7 @@ def upgrade() -> None:
         sa.Column("updated_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_logged_models")),
         sa.UniqueConstraint("workspace_id", "id", name=op.f("uq_logged_models_workspace_id_id")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("logged_models", schema=None) as batch_op:
         batch_op.create_index(
@@ -504,6 +505,7 @@ def upgrade() -> None:
         sa.Column("is_job", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_runs")),
         sa.UniqueConstraint("workspace_id", "id", name=op.f("uq_runs_workspace_id_id")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.create_index(
