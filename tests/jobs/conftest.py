@@ -110,7 +110,7 @@ class Agent:
 
     async def sync(self, *events: Event, logs: list[LogChunk] | None = None, **fields: Any) -> SyncResponse:
         """Report and listen, as an agent does."""
-        response = await self.plane.services.control.sync(
+        response = await self.plane.services.control.sync.sync(
             self.node_id,
             SyncRequest(
                 incarnation="one", revision=self.revision, events=list(events), logs=logs or [], **fields

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
 
 from noriba.agent.protocol import LogChunk, TaskRendezvous
 from noriba.engines.base import EngineError
@@ -238,3 +239,37 @@ async def test_bad_jobs_are_refused_and_leave_nothing(
         await plane.submit("bad", **fields)
     with pytest.raises(NotFound):
         plane.job("bad")
+
+
+async def test_a_job_whose_data_is_gone_when_it_starts_fails_and_frees_its_node(plane: Plane) -> None:
+    from noriba.database.tables import datastores
+
+    def add(connection: sa.Connection) -> None:
+        values = {
+            "workspace_id": plane.workspace.id,
+            "key": "mine",
+            "name": "mine",
+            "is_default": False,
+            "properties": {"datastoreType": "AzureBlob", "accountName": "a", "containerName": "c"},
+            "created_at": 0,
+            "created_by": "me",
+            "modified_at": 0,
+        }
+        connection.execute(datastores.insert().values(**values))
+
+    await plane.services.database.write(add)
+    uri = "azureml://datastores/mine/paths/a.csv"
+    await plane.submit("j", inputs={"x": {"jobInputType": "uri_file", "uri": uri}})
+    await plane.services.database.write(
+        lambda connection: connection.execute(datastores.delete().where(datastores.c.key == "mine"))
+    )
+    await plane.cycle()
+    (agent,) = plane.agents()
+    await agent.arrive()
+    assert agent.tasks == {}
+    row = plane.job("j")
+    assert row.status == "Failed"
+    assert "mine" in row.error["message"]
+    await plane.submit("next")
+    await plane.cycle()
+    assert plane.status("next") == "Preparing", "the node is free for others"

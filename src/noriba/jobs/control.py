@@ -13,31 +13,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 import structlog
 
 from noriba import metrics
-from noriba.agent.protocol import LogSize, SyncRequest, SyncResponse, TaskSpec
 from noriba.assets.resolving import artifacts_path
 from noriba.catalog import instance_types
 from noriba.database.tables import jobs, nodes, tasks
 from noriba.engines.base import Engine, EngineError, NodeRequest
-from noriba.jobs import reports
-from noriba.jobs.finish import cancel_in, fail_in, lose_task_in
+from noriba.jobs.finish import cancel_in, lose_task_in
 from noriba.jobs.plans import Effects, commit_in, move_node_in, snapshot_in
-from noriba.jobs.reports import ARTIFACT_CONTAINER
-from noriba.jobs.secrets import MANAGED, ON_BEHALF_OF, job_of_secret, node_of_token, node_token
-from noriba.jobs.specs import make_spec
-from noriba.jobs.store import add_event_in, check_deletable, delete_in, find_in, load_in
-from noriba.models.errors import BadRequest, NotFound, Unauthenticated, Unavailable
+from noriba.jobs.reports import ARTIFACT_CONTAINER, Applied
+from noriba.jobs.secrets import node_token
+from noriba.jobs.store import add_event_in, check_deletable, delete_in, load_in
+from noriba.jobs.sync import Sync
+from noriba.models.errors import BadRequest
 from noriba.models.job import TERMINAL, JobStatus
 from noriba.models.node import ALIVE, NodeState
-from noriba.models.principal import Principal
 from noriba.scheduler.placement import Limits, schedule
 from noriba.services import Services
 
@@ -46,7 +42,6 @@ log = structlog.get_logger("noriba.control")
 CYCLE_S = 1.0
 """The longest the scheduler sleeps without being woken."""
 WATCH_S = 1.0
-LONGEST_POLL_S = 30.0
 ACTIVE_CACHE_S = 5.0
 _TERMINAL_VALUES = [status.value for status in TERMINAL]
 _ALIVE_VALUES = [state.value for state in ALIVE]
@@ -62,12 +57,10 @@ class Control:
         self.engine = engine
         self._engine_calls = ThreadPoolExecutor(8, thread_name_prefix="engine")
         self._wake = asyncio.Event()
-        self._news: dict[str, set[asyncio.Event]] = {}
-        self._seen: dict[str, float] = {}
+        self.sync = Sync(services, on_applied=self._on_applied)
         self._active: dict[tuple[str, str], float] = {}
         self._loops: list[asyncio.Task[None]] = []
         self._started_at = time.monotonic()
-        self._stopping = False
         self._effects: set[asyncio.Task[None]] = set()
 
     # --- life
@@ -84,8 +77,7 @@ class Control:
 
     def begin_stop(self) -> None:
         """Answer all waiting agents, so that the server can end; they call again until it is back."""
-        self._stopping = True
-        self._notify_all()
+        self.sync.stop()
 
     async def stop(self) -> None:
         """Stop looking; what is half done is taken up by the next start. Nodes and jobs go on."""
@@ -134,12 +126,12 @@ class Control:
         effects = await self._database.write(
             lambda connection: commit_in(connection, plan, keys, self.engine.name, now)
         )
-        self.notify(effects.notify)
+        self.sync.notify(effects.notify)
         self._carry_out(effects)
 
     def _carry_out(self, effects: Effects) -> None:
         for node_id in effects.stop:
-            self.notify([node_id])
+            self.sync.notify([node_id])
             self._spawn(self._stop_node(node_id))
         for request in effects.start:
             self._spawn(self._start_node(request))
@@ -175,8 +167,7 @@ class Control:
 
     async def _stop_node(self, node_id: str) -> None:
         await asyncio.get_running_loop().run_in_executor(self._engine_calls, self.engine.stop_node, node_id)
-        self._news.pop(node_id, None)
-        self._seen.pop(node_id, None)
+        self.sync.forget(node_id)
 
     async def _resume_starts(self) -> None:
         """Nodes that were requested when the server ended were perhaps never started: starting twice is harmless."""
@@ -233,7 +224,7 @@ class Control:
         gone = {node.node_id for node in lost}
         now = time.monotonic()
         for node_id in started:
-            silent_s = now - max(self._seen.get(node_id, 0.0), self._started_at)
+            silent_s = now - max(self.sync.last_seen(node_id), self._started_at)
             if node_id not in gone and silent_s > self._settings.heartbeat_timeout_s:
                 await self._lose(node_id, f"it was silent for {silent_s:.0f} s")
 
@@ -289,119 +280,15 @@ class Control:
         log.warning("node lost", node=node_id, reason=reason)
         self._over(ended)
         self._spawn(self._stop_node(node_id))
-        self._notify_all()
+        self.sync.notify_all()
         self.wake()
 
-    # --- agents
+    # --- what becomes known
 
-    async def authenticate_agent(self, node_id: str, token: str) -> None:
-        """Raise Unauthenticated unless ``token`` was given to that node."""
-        if node_of_token(self._services.keys, token) != node_id:
-            raise Unauthenticated("This is not the token of that node.", code="InvalidNodeToken")
-
-    async def sync(self, node_id: str, report: SyncRequest) -> SyncResponse:
-        """Take an agent's report, and tell it what changed, waiting for a change up to ``wait_s``."""
-        self._seen[node_id] = time.monotonic()
-        if self._stopping and report.wait_s > 0:
-            raise Unavailable("The server is stopping. Call again shortly.")
-        node = await self._node(node_id)
-        reported = bool(report.events or report.logs or report.facts)
-        if reported:
-            now = self._services.clock()
-            blobs = self._services.blobs
-            applied = await self._database.write(
-                lambda connection: reports.apply_in(connection, blobs, node_id, report, now)
-            )
-            acked, sizes = applied.acked_seq, applied.log_sizes
-            self.notify(applied.notify)
-            self._over(applied.ended)
-            if applied.wake:
-                self.wake()
-        else:
-            acked, sizes = int(node.event_seq), list[LogSize]()
-        deadline = time.monotonic() + (0.0 if reported else min(report.wait_s, LONGEST_POLL_S))
-        news = asyncio.Event()
-        self._news.setdefault(node_id, set()).add(news)
-        try:
-            while True:
-                news.clear()
-                response = await self._answer(node_id, report, acked, sizes)
-                remaining = deadline - time.monotonic()
-                if response.tasks or response.forget or response.node_state != "active" or remaining <= 0:
-                    return response
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), remaining)
-                self._seen[node_id] = time.monotonic()
-                if self._stopping:
-                    return response
-        finally:
-            self._news[node_id].discard(news)
-
-    async def _node(self, node_id: str) -> sa.Row[Any]:
-        node = await self._database.read(
-            lambda connection: connection.execute(sa.select(nodes).where(nodes.c.id == node_id)).one_or_none()
-        )
-        if node is None:
-            raise NotFound("There is no such node.", code="NodeNotFound")
-        return node
-
-    async def _answer(
-        self, node_id: str, report: SyncRequest, acked: int, sizes: list[LogSize]
-    ) -> SyncResponse:
-        node = await self._node(node_id)
-        if node.state not in _ALIVE_VALUES:
-            return SyncResponse(
-                acked_seq=acked, revision=node.revision, node_state="released", log_sizes=sizes
-            )
-        changed: Sequence[sa.Row[Any]] = []
-        if node.revision > report.revision:
-            changed = await self._database.read(
-                lambda connection: connection.execute(
-                    sa.select(tasks).where(
-                        tasks.c.node_id == node_id,
-                        tasks.c.revision > report.revision,
-                        tasks.c.ended_at.is_(None),
-                    )
-                ).all()
-            )
-        forget: list[str] = []
-        if report.tasks_held:
-            kept = await self._database.read(
-                lambda connection: set(
-                    connection.execute(
-                        sa.select(tasks.c.id).where(tasks.c.node_id == node_id, tasks.c.ended_at.is_(None))
-                    ).scalars()
-                )
-            )
-            forget = [task_id for task_id in report.tasks_held if task_id not in kept]
-        return SyncResponse(
-            acked_seq=acked,
-            revision=node.revision,
-            node_state="draining" if node.state == NodeState.DRAINING.value else "active",
-            log_sizes=sizes,
-            tasks=[await make_spec(self._services, task) for task in changed],
-            forget=forget,
-        )
-
-    async def task(self, node_id: str, task_id: str) -> TaskSpec:
-        """A task again, with fresh addresses. Raises NotFound."""
-        row = await self._database.read(
-            lambda connection: connection.execute(
-                sa.select(tasks).where(tasks.c.id == task_id, tasks.c.node_id == node_id)
-            ).one_or_none()
-        )
-        if row is None:
-            raise NotFound("This node has no such task.", code="TaskNotFound")
-        return await make_spec(self._services, row)
-
-    def notify(self, node_ids: list[str]) -> None:
-        """Tell the agents of these nodes that there is something new."""
-        for node_id in node_ids:
-            for event in self._news.get(node_id, ()):
-                event.set()
-
-    def _notify_all(self) -> None:
-        self.notify(list(self._news))
+    def _on_applied(self, applied: Applied) -> None:
+        self._over(applied.ended)
+        if applied.wake:
+            self.wake()
 
     # --- what the API asks
 
@@ -441,7 +328,7 @@ class Control:
             return cancel_in(connection, row, now, who)
 
         status, to_tell = await self._database.write(cancel)
-        self.notify(to_tell)
+        self.sync.notify(to_tell)
         if status in TERMINAL:
             self._over([(workspace_id, name, status.value)])
         return status
@@ -458,53 +345,6 @@ class Control:
         await self._database.write(
             lambda connection: delete_in(connection, load_in(connection, workspace_id, name))
         )
-
-    async def principal_of_job_secret(self, secret: str, *, client_id: str | None) -> Principal | None:
-        """Who a job acts as when it presents its secret (product.md R12, R13).
-
-        None if the secret is not known, the job is over, or it asks for an identity that is not its own.
-        """
-        job = job_of_secret(self._services.keys, MANAGED, secret)
-        identity = await self._identity_of(job)
-        if job is None or identity is None:
-            return None
-        known_ids = {identity.get("client_id"), identity.get("principal_id"), None, ""}
-        if identity["type"] == "Managed" and client_id not in known_ids:
-            return None
-        return await self._as_job(identity["principal_id"], job)
-
-    async def principal_of_obo_secret(self, secret: str) -> Principal | None:
-        """The user on whose behalf the job with this secret acts; None if it is over."""
-        job = job_of_secret(self._services.keys, ON_BEHALF_OF, secret)
-        identity = await self._identity_of(job)
-        if job is None or identity is None:
-            return None
-        return await self._as_job(identity["user_id"], job)
-
-    async def _identity_of(self, job: tuple[str, str] | None) -> dict[str, Any] | None:
-        if job is None:
-            return None
-        row = await self._database.read(lambda connection: find_in(connection, *job))
-        if row is None or JobStatus(row.status) in TERMINAL:
-            return None
-        return dict(row.identity)
-
-    async def _as_job(self, principal_id: str, job: tuple[str, str]) -> Principal:
-        principal = await self._services.principals.by_id(principal_id)
-        return msgspec.structs.replace(principal, job=job)
-
-    async def fail_job(self, workspace_id: str, name: str, code: str, message: str) -> None:
-        """Fail a job for a reason of the platform's."""
-        now = self._services.clock()
-
-        def fail(connection: sa.Connection) -> str | None:
-            row = find_in(connection, workspace_id, name)
-            status = fail_in(connection, row, now, code, message) if row is not None else None
-            return status.value if status else None
-
-        status = await self._database.write(fail)
-        if status:
-            self._over([(workspace_id, name, status)])
 
 
 def request_of(services: Services, row: sa.Row[Any]) -> NodeRequest:

@@ -96,13 +96,6 @@ def lose_task_in(connection: sa.Connection, task: Any, now: float, reason: str) 
     return settle_in(connection, row, now)
 
 
-def fail_in(connection: sa.Connection, row: JobRow, now: float, code: str, message: str) -> JobStatus | None:
-    """Fail a job for a reason of the platform's."""
-    if JobStatus(row.status) in TERMINAL:
-        return None
-    return _fail(connection, row, now, "SystemError", code, message)
-
-
 def cancel_in(connection: sa.Connection, row: JobRow, now: float, who: str) -> tuple[JobStatus, list[str]]:
     """Cancel a job: at once if nothing of it runs, else by asking its tasks to stop.
 

@@ -260,26 +260,40 @@ class _Apply:
                 self._tasks.pop(other.id, None)
 
     def _exited(self, task: Any, event: TaskExited) -> None:
-        record = msgspec.to_builtins(event)
-        self.connection.execute(
-            tasks.update().where(tasks.c.id == task.id).values(exit=record, phase="ended", ended_at=self.now)
-        )
         self._tasks.pop(task.id)
-        self._rest_node()
-        row = self._job(task)
-        if row is None:
-            return
-        if event.outcome == "failed":
-            self.applied.notify += stop_tasks_in(self.connection, row, reason="PeerFailed")
-        status = settle_in(self.connection, row, self.now)
-        if status is not None:
-            self.applied.ended.append((row.workspace_id, row.name, status.value))
-        self.applied.wake = True
+        end_task_in(self.connection, task, msgspec.to_builtins(event), self.now, self.applied)
 
-    def _rest_node(self) -> None:
-        """The node is idle when nothing is left on it."""
-        left = self.connection.execute(
-            sa.select(sa.func.count()).where(tasks.c.node_id == self.node.id, tasks.c.ended_at.is_(None))
-        ).scalar_one()
-        if left == 0:
-            move_node_in(self.connection, self.node.id, NodeState.IDLE, self.now, only_from=(NodeState.BUSY,))
+
+def end_task_in(
+    connection: sa.Connection, task: Any, record: dict[str, Any], now: float, applied: Applied
+) -> None:
+    """Write a task's end (``record`` is a TaskExited), and what follows for its node, its peers and its job."""
+    connection.execute(
+        tasks.update().where(tasks.c.id == task.id).values(exit=record, phase="ended", ended_at=now)
+    )
+    left = connection.execute(
+        sa.select(sa.func.count()).where(tasks.c.node_id == task.node_id, tasks.c.ended_at.is_(None))
+    ).scalar_one()
+    if left == 0:
+        move_node_in(connection, task.node_id, NodeState.IDLE, now, only_from=(NodeState.BUSY,))
+    applied.wake = True
+    row = find_in(connection, task.workspace_id, task.job)
+    if row is None or row.attempt != task.attempt:
+        return
+    if record["outcome"] == "failed":
+        applied.notify += stop_tasks_in(connection, row, reason="PeerFailed")
+    status = settle_in(connection, row, now)
+    if status is not None:
+        applied.ended.append((row.workspace_id, row.name, status.value))
+
+
+def refuse_task_in(connection: sa.Connection, task_id: str, code: str, message: str, now: float) -> Applied:
+    """End a task that can not be started, because what its job refers to is gone."""
+    applied = Applied(acked_seq=0, node_state="")
+    task = connection.execute(
+        sa.select(tasks).where(tasks.c.id == task_id, tasks.c.ended_at.is_(None))
+    ).one_or_none()
+    if task is not None:
+        record = {"outcome": "failed", "code": code, "message": message, "user_error": True}
+        end_task_in(connection, task, record, now, applied)
+    return applied

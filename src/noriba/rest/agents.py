@@ -20,23 +20,23 @@ _encode = msgspec.msgpack.Encoder().encode
 @routes.post("/agent/v1/nodes/{node}/sync", access=SELF)
 async def sync(call: Call) -> Any:
     """Take a report, answer what changed."""
-    await _authenticate(call)
+    _authenticate(call)
     try:
         report = _decode(await call.body())
     except msgspec.DecodeError as error:
         raise BadRequest(f"The report is not valid: {error}", code="InvalidReport") from error
-    response = await call.services.control.sync(call.params["node"], report)
+    response = await call.services.control.sync.sync(call.params["node"], report)
     return Response(_encode(response), media_type="application/msgpack")
 
 
 @routes.get("/agent/v1/nodes/{node}/tasks/{task}", access=SELF)
 async def task(call: Call) -> Any:
     """A task again, with fresh addresses."""
-    await _authenticate(call)
-    spec = await call.services.control.task(call.params["node"], call.params["task"])
+    _authenticate(call)
+    spec = await call.services.control.sync.task(call.params["node"], call.params["task"])
     return Response(_encode(spec), media_type="application/msgpack")
 
 
-async def _authenticate(call: Call) -> None:
+def _authenticate(call: Call) -> None:
     token = call.request.headers.get("authorization", "").partition(" ")[2]
-    await call.services.control.authenticate_agent(call.params["node"], token)
+    call.services.control.sync.authenticate(call.params["node"], token)

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from noriba import metrics
 from noriba.identity.tokens import LIFETIME_S, MAX_LIFETIME_S
+from noriba.jobs.identity import principal_of_job_secret, principal_of_obo_secret
 from noriba.models.errors import BadRequest, Unauthenticated, Unavailable
 from noriba.models.principal import Principal
 from noriba.rest.call import Call
@@ -74,8 +75,8 @@ async def managed_identity_token(call: Call) -> Any:
     secret = call.request.headers.get("secret") or call.request.headers.get("x-identity-header") or ""
     principal = await call.services.principals.by_secret(secret) if secret else None
     if principal is None and secret:
-        principal = await call.services.control.principal_of_job_secret(
-            secret, client_id=call.query.get("clientid") or call.query.get("client_id")
+        principal = await principal_of_job_secret(
+            call.services, secret, client_id=call.query.get("clientid") or call.query.get("client_id")
         )
     if principal is None:
         return _oauth_error('The secret is not known here. Run: eval "$(noriba env)"')
@@ -85,7 +86,7 @@ async def managed_identity_token(call: Call) -> Any:
 @routes.get("/obo/{secret}", access=SELF)
 async def on_behalf_of_token(call: Call) -> Any:
     """A token of the job's user, for ``AzureMLOnBehalfOfCredential`` (wire.md 8.1): the path is the secret."""
-    principal = await call.services.control.principal_of_obo_secret(call.params["secret"])
+    principal = await principal_of_obo_secret(call.services, call.params["secret"])
     if principal is None:
         return _oauth_error("This job can not act for its user any more.")
     return _token_answer(call, principal)
