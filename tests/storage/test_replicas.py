@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,11 @@ import sqlalchemy as sa
 from noriba.database import Database, blob_tables
 from noriba.database.migrate import upgrade
 from noriba.models.errors import Conflict, PreconditionFailed
-from noriba.storage import editing
+from noriba.storage import editing, index
 from noriba.storage.appending import append
 from noriba.storage.blobs import BlobStore
 from noriba.storage.compaction import compact
-from noriba.storage.model import Conditions
+from noriba.storage.model import BlobHeaders, Conditions
 from noriba.storage.objects import open_objects
 from noriba.storage.sweep import sweep
 from tests.storage.conftest import ACCOUNT, CONTAINER
@@ -51,9 +52,11 @@ async def test_only_one_creates(pair: list[BlobStore]) -> None:
 
 
 async def test_overwrites_leave_one_content(pair: list[BlobStore]) -> None:
-    await asyncio.gather(*(store.put(*X, bytes([n]) * 20_000) for n, store in enumerate(pair * 10)))
-    data = await pair[0].read_all(*X)
-    assert len(set(data)) == 1
+    for turn in range(10):
+        bodies = [bytes([turn, n]) * 50 for n in range(40)]
+        await asyncio.gather(*(pair[n % 2].put(*X, body) for n, body in enumerate(bodies)))
+        data = await pair[0].read_all(*X)
+        assert data in bodies
     for store in pair:
         store.reading_grace_s = 0
     now = pair[0].clock() + 1
@@ -63,6 +66,43 @@ async def test_overwrites_leave_one_content(pair: list[BlobStore]) -> None:
     )
     assert left == [(await pair[0].get(*X)).content_id]
     assert await pair[1].read_all(*X) == data
+
+
+def test_a_write_waits_for_another_and_sees_what_it_did(postgresql: Callable[[], str]) -> None:
+    database = Database(postgresql())
+    upgrade(database)
+    engine = sa.create_engine(database.url)
+
+    def replace(connection: sa.Connection, content_id: int) -> None:
+        new = index.Replacement(
+            kind="BlockBlob", content_id=content_id, size=0, headers=BlobHeaders(), metadata={}, tags={}
+        )
+        index.replace_blob(connection, *X, new, Conditions(), 0)
+
+    with engine.begin() as connection:
+        index.insert_container(connection, ACCOUNT, CONTAINER, {}, 0)
+        replace(connection, 1)
+
+    def second() -> None:
+        with engine.begin() as connection:
+            replace(connection, 3)
+
+    waiting = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    with ThreadPoolExecutor(1) as pool:
+        with engine.begin() as connection:
+            replace(connection, 2)
+            other = pool.submit(second)
+            with engine.connect() as watching:
+                while not watching.execute(waiting).scalar_one():
+                    watching.rollback()
+                    assert not other.done(), "it did not wait"
+        other.result()
+    with engine.connect() as connection:
+        garbage = connection.execute(sa.select(blob_tables.blob_garbage.c.content_id)).scalars().all()
+        assert sorted(garbage) == [1, 2]
+        assert index.get_blob(connection, *X).content_id == 3
+    engine.dispose()
+    database.close()
 
 
 async def test_conditional_updates_are_not_lost(pair: list[BlobStore]) -> None:
