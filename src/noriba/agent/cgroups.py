@@ -11,6 +11,7 @@ import contextlib
 import errno
 import functools
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -131,28 +132,16 @@ def _own_folder(mounted: Path, root: str, own: str) -> Path:
 
 
 def _can_make_groups(base: Path) -> bool:
-    probe = base / f"noriba-probe-{os.getpid()}"
+    """Whether groups can be made below ``base``, and this process be moved between it and them."""
+    probe = base / f"noriba-probe-{os.getpid()}-{threading.get_ident()}"
     try:
         probe.mkdir()
     except OSError:
         return False
     try:
-        return _can_move_in(probe)
+        return all(os.access(f"{folder}/cgroup.procs", os.W_OK) for folder in (base, probe))
     finally:
         _remove_folder(probe)
-
-
-def _can_move_in(folder: Path) -> bool:
-    """Whether a child of this process can be put into the group."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            (folder / "cgroup.procs").write_text("0")
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def _use_v2(result: Cgroups, mounted: Path, own: Path, is_usable: Callable[[Path], bool]) -> None:
@@ -177,7 +166,7 @@ def _use_v2(result: Cgroups, mounted: Path, own: Path, is_usable: Callable[[Path
     else:
         result.v2 = fallback
     if result.v2:
-        probe = result.v2 / f"noriba-probe-{os.getpid()}"
+        probe = result.v2 / f"noriba-probe-{os.getpid()}-{threading.get_ident()}"
         probe.mkdir()
         result.v2_kill = (probe / "cgroup.kill").exists()
         _remove_folder(probe)

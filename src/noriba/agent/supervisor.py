@@ -173,7 +173,8 @@ class Supervisor:
         finally:
             os.close(log)
         started.returncode = 0  # we wait for it ourselves, with all that it leaves behind
-        if self.launch.memory_bytes is not None and not self.groups.limits_memory:
+        held = self.group is not None and self.groups.limits_memory
+        if self.launch.memory_bytes is not None and not held:
             bounds = (self.launch.memory_bytes, self.launch.memory_bytes)
             with contextlib.suppress(ProcessLookupError):
                 resource.prlimit(started.pid, resource.RLIMIT_DATA, bounds)
@@ -183,7 +184,11 @@ class Supervisor:
         _set_oom_score(_OOM_SCORE)
         if self.group is not None:
             self.inside = True
-            self.group.join()
+            try:
+                self.group.join()
+            except OSError as error:
+                self._note(f"the control group can not be used ({error}); limits are per process only")
+                self.group = None
 
     def _come_out(self) -> None:
         _set_oom_score(b"0")

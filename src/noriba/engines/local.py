@@ -359,7 +359,7 @@ def stop_node_folder(root: Path) -> None:
     for agent in folder.agents():
         processes.send([agent.pid], signal.SIGKILL)
         processes.wait_gone(agent.pid, agent.ticks, 5.0)
-    groups = cgroups.detect()
+    groups = cgroups.detect_once()
     for task in (folder.work / "tasks").glob("*"):
         _end_task(TaskFolder(task), groups)
     # Whatever slipped away from its shim carries the task's folder in its environment.

@@ -25,7 +25,7 @@ def look(folder: Path) -> Machine:
     disk = os.statvfs(folder)
     return Machine(
         cpus=len(os.sched_getaffinity(0)),
-        memory_gib=machine_memory_bytes(cgroups.detect()) / 2**30,
+        memory_gib=machine_memory_bytes(cgroups.detect_once()) / 2**30,
         disk_gib=disk.f_bavail * disk.f_frsize / 2**30,
         gpu_models=tuple(gpus.models()),
     )
