@@ -24,7 +24,7 @@ client.jobs.stream(job.name)
 
 job = client.jobs.get(job.name)
 run = mlflow.get_run(job.name)
-print(f"\nstatus        {job.status}")
+print(f"\nstatus        {getattr(job.status, 'value', job.status)}")
 print(f"ran on        {job.properties['noriba.instance_type']} (chosen, as the job names none)")
 print(f"parameters    {run.data.params}")
 print(f"metrics       {run.data.metrics}")

@@ -17,10 +17,10 @@ The server is still running at {server.base_url}. Try:
 
   export NORIBA_HOME={folder}
   source .venv/bin/activate
-  noriba job list                                         all jobs
-  noriba job create --file examples/hello/job.yml --stream   submit another one
-  eval "$(noriba env)" && python                          use azure-ai-ml and mlflow from here
-  noriba logs                                             what the server did
-  make demo-stop                                          stop it
+  noriba job list                                             all jobs
+  noriba job create --file examples/hello/job.yml --stream    submit another one
+  eval "$(noriba env)" && python                              use azure-ai-ml and mlflow from here
+  noriba logs                                                 what the server did
+  make demo-stop                                              stop it
 """
 )
