@@ -50,7 +50,7 @@ COMMAND = _document(
         "someNumber": {"jobInputType": "literal", "value": "3"},
         "f": {"jobInputType": "uri_file", "uri": "azureml://datastores/x/paths/a.csv"},
         "d": {"jobInputType": "uri_folder", "uri": "azureml://datastores/x/paths/data/", "mode": "Download"},
-        "a": {"jobInputType": "uri_folder", "uri": f"{WS}/data/dd/versions/1", "mode": "EvalMount"},
+        "a": {"jobInputType": "uri_folder", "uri": f"{WS}/data/dd/versions/1"},
         "m": {"jobInputType": "mlflow_model", "uri": f"{WS}/models/m/versions/1", "mode": "ReadOnlyMount"},
     },
     outputs={

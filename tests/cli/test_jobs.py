@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -55,9 +54,17 @@ def finished(
         tags={"kept": "yes"},
     )
     arguments = ["job", "create", "--file", "job.yml", "--name", "cli-finished", "--stream"]
-    sets = ["--set", "inputs.text=from-flag", "display_name=Shown", "tags.colour=blue"]
+    sets = [
+        "--set",
+        "inputs.text=from-flag",
+        "display_name=Shown",
+        "tags.colour=blue",
+        "--save-as",
+        "made.yml",
+    ]
     done = run_noriba(*arguments, *sets, home=server.home.path, cwd=folder)
     assert done.returncode == 0, done.stderr
+    assert yaml.safe_load((folder / "made.yml").read_text())["name"] == "cli-finished"
     return done
 
 
@@ -142,7 +149,7 @@ def test_show_services(finished: object, noriba: Noriba) -> None:
     assert result(noriba("job", "show-services", "-n", "cli-finished")) == {}
 
 
-def test_a_failing_job(noriba: Noriba, tmp_path: Path) -> None:
+def test_a_failing_job_and_deleting_it(noriba: Noriba, tmp_path: Path) -> None:
     write_job(tmp_path, command="echo before; exit 3")
     done = noriba("job", "create", "-f", "job.yml", "-n", "cli-failing", "--stream")
     assert done.returncode == 1
@@ -151,6 +158,12 @@ def test_a_failing_job(noriba: Noriba, tmp_path: Path) -> None:
     assert "3" in done.stderr.split("failed: ")[1]
     again = noriba("job", "stream", "-n", "cli-failing")
     assert (again.returncode, again.stdout) == (1, "before\n")
+
+    declined = noriba("job", "delete", "-n", "cli-failing")
+    assert declined.returncode == 1, "without an answer nothing is deleted"
+    assert noriba("job", "show", "-n", "cli-failing").returncode == 0
+    assert noriba("job", "delete", "-n", "cli-failing", "--yes").returncode == 0
+    assert noriba("job", "show", "-n", "cli-failing").returncode == 1
 
 
 @pytest.fixture
@@ -273,22 +286,7 @@ def test_validate(noriba: Noriba, tmp_path: Path) -> None:
     write_job(tmp_path)
     checked = result(noriba("job", "validate", "-f", "job.yml"))
     assert checked["result"] == "Succeeded"
-    assert json.dumps(result(noriba("job", "list", "-a", "--query", "[?experiment_name=='x']"))) == "[]"
-
-
-def test_save_as(noriba: Noriba, tmp_path: Path) -> None:
-    write_job(tmp_path, command="true")
-    created = result(noriba("job", "create", "-f", "job.yml", "--save-as", "made.yml"))
-    saved = yaml.safe_load((tmp_path / "made.yml").read_text())
-    assert saved["name"] == created["name"]
-    assert noriba("job", "cancel", "-n", created["name"]).returncode in (0, 1)
-
-
-def test_delete(noriba: Noriba, tmp_path: Path) -> None:
-    write_job(tmp_path, command="true")
-    assert noriba("job", "create", "-f", "job.yml", "-n", "cli-gone", "--stream").returncode == 0
-    declined = noriba("job", "delete", "-n", "cli-gone")
-    assert declined.returncode == 1, "without an answer nothing is deleted"
-    assert noriba("job", "show", "-n", "cli-gone").returncode == 0
-    assert noriba("job", "delete", "-n", "cli-gone", "--yes").returncode == 0
-    assert noriba("job", "show", "-n", "cli-gone").returncode == 1
+    write_job(tmp_path, code="nofolder")
+    refused = noriba("job", "validate", "-f", "job.yml")
+    assert refused.returncode == 1
+    assert "Can't find directory or file" in refused.stderr

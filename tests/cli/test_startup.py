@@ -156,24 +156,21 @@ def test_the_busy_default_port_is_named(home: Path) -> None:
     assert len(up.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("detach", [True, False])
 @pytest.mark.parametrize(
     ("arguments", "environ", "says"),
     [
         (["--set", "server.prt=1"], {}, "unknown field `prt` at `server`"),
         (["--set", "port=1"], {}, "--set takes section.name=value"),
-        (["--sizing", "huge"], {}, "'huge' at `engine.sizing`"),
+        (["--sizing", "huge", "--detach"], {}, "'huge' at `engine.sizing`"),
         ([], {"NORIBA_SERVER_PORT": "many"}, "Bad setting in the environment (NORIBA_*): Expected `int`"),
         (["--database", "nonsense"], {}, "database.url can not be used"),
-        (["--database", "sqlite:////nowhere/at/all.db"], {}, "unable to open database file"),
+        (["--database", "nonsense", "--detach"], {}, "database.url can not be used"),
+        (["--database", "sqlite:////nowhere/at/all.db", "--detach"], {}, "unable to open database file"),
         (["--host", "203.0.113.7"], {}, "Can not listen on 203.0.113.7:0: Cannot assign requested address."),
     ],
 )
-def test_bad_settings(
-    home: Path, detach: bool, arguments: list[str], environ: dict[str, str], says: str
-) -> None:
-    environ = {"NORIBA_SERVER_PORT": "0", **environ}
-    up = run_noriba("up", *(["-d"] if detach else []), *arguments, home=home, **environ)
+def test_bad_settings(home: Path, arguments: list[str], environ: dict[str, str], says: str) -> None:
+    up = run_noriba("up", *arguments, home=home, **{"NORIBA_SERVER_PORT": "0", **environ})
     assert up.returncode == 1
     assert says in up.stderr
     assert len(up.stderr.splitlines()) == 1, up.stderr
