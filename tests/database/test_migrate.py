@@ -50,3 +50,14 @@ def test_a_database_of_a_newer_version_is_refused(url: str) -> None:
 
 def test_head_is_the_newest_script() -> None:
     assert revisions()[-1] == HEAD
+
+
+def test_a_database_that_is_not_ours_is_left_alone(url: str) -> None:
+    database = Database(url)
+    with database.writer_engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE jobs (theirs INTEGER)"))
+    with pytest.raises(DatabaseError, match="jobs"):
+        upgrade(database)
+    with database.writer_engine.connect() as connection:
+        assert sa.inspect(connection).get_table_names() == ["jobs"]
+    database.close()

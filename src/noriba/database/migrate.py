@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from noriba.database import blob_tables, tables, tracking_tables
 from noriba.database.connection import Database, DatabaseError
 from noriba.database.types import metadata
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 __all__ = ["HEAD", "MIGRATIONS", "VERSION_TABLE", "metadata", "revisions", "upgrade"]
 
@@ -32,8 +36,14 @@ def upgrade(database: Database) -> None:
         )
     from alembic import command
 
-    with database.writer_engine.begin() as connection:
-        command.upgrade(_config(connection), "head")
+    try:
+        with database.writer_engine.begin() as connection:
+            command.upgrade(_config(connection), "head")
+    except sa.exc.DBAPIError as error:
+        raise DatabaseError(
+            f"The database could not be brought to schema {HEAD}: {error.orig}. It is as it was before. If it is not "
+            "Noriba's, use another one."
+        ) from error
 
 
 def revisions() -> list[str]:
@@ -49,7 +59,7 @@ def _current(engine: sa.Engine) -> str | None:
         return None if found is None else str(found)
 
 
-def _config(connection: sa.Connection) -> object:
+def _config(connection: sa.Connection) -> Config:
     from alembic.config import Config
 
     config = Config()
