@@ -304,3 +304,10 @@ def test_processes_are_their_own_sessions_and_killable_targets(node: Any) -> Non
     assert processes.is_alive(shim.pid, shim.ticks)
     os.kill(int(pid), signal.SIGTERM)
     assert node.control_plane.exited(node.name, task).signal == "SIGTERM"
+
+
+def test_an_isolation_that_is_not_to_be_had_is_never_left_out(make_node: Any) -> None:
+    node = make_node().start("--isolation", "sandbox")
+    end = node.run("true")
+    assert (end.outcome, end.code, end.user_error) == ("failed", "IsolationUnavailable", False)
+    assert "running" not in node.control_plane.phases(node.name, "job-1.0")

@@ -37,6 +37,7 @@ from noriba.agent.node import Node
 from noriba.agent.preparing import Preparer
 from noriba.agent.protocol import Phase, TaskExited, TaskPhase, TaskSpec, TaskWarning
 from noriba.agent.remains import ShimLost, end_remains, why_lost
+from noriba.agent.runtime import IsolationUnavailable
 from noriba.agent.systemlog import SystemLog
 from noriba.agent.transfer.errors import Cancelled, TransferError
 from noriba.agent.verdict import Verdict
@@ -155,6 +156,8 @@ class TaskRunner:
             found = Verdict("stopped", message=self.spec.stop_reason or "The job was canceled.")
         except EnvironmentFailed as error:
             found = Verdict("failed", code=error.code, message=str(error), user_error=error.user_error)
+        except IsolationUnavailable as error:
+            found = Verdict("failed", code="IsolationUnavailable", message=str(error), user_error=False)
         except CommandError as error:
             found = Verdict("failed", code="CommandInvalid", message=str(error))
         except TransferError as error:

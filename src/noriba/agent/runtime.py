@@ -13,6 +13,10 @@ from typing import Literal
 Isolation = Literal["process", "sandbox"]
 
 
+class IsolationUnavailable(Exception):
+    """The node can not put tasks behind what it was told to; the message is for its administrator."""
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What a task's processes may see: ``writable`` and ``readable`` are folders or files."""
@@ -29,7 +33,9 @@ def bash() -> str:
 
 
 def wrap(argv: list[str], surroundings: Surroundings) -> list[str]:
-    """The command line that the shim executes for ``argv``. Raises ``ValueError`` for an isolation it has not."""
+    """The command line that the shim executes for ``argv``. Raises ``IsolationUnavailable``."""
     if surroundings.isolation == "process":
         return argv
-    raise ValueError(f"isolation {surroundings.isolation!r} is not built into this version")
+    raise IsolationUnavailable(
+        f"This version can not isolate jobs as runtime.isolation = {surroundings.isolation!r} asks; set it to process."
+    )
