@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from noriba.agent import processes
-from noriba.agent.protocol import TaskSamples
+from noriba.agent.protocol import TaskExited, TaskSamples
 from tests.agent.conftest import wait_until
 
 PATIENT = "echo up; until [ -e $HOME/go ]; do sleep 0.05; done; echo went; exit 7"
@@ -164,6 +164,34 @@ def test_a_warm_shim_serves_one_task_after_the_other(node: Any) -> None:
     first = node.shim("job-1.0")
     node.run("true")
     assert node.shim("job-2.0") == first
+
+
+def test_a_finished_task_does_not_wait_for_the_next_one_of_its_shim(node: Any) -> None:
+    node.run("true")
+    task = node.submit(PATIENT)
+    node.control_plane.wait(lambda: b"up" in node.control_plane.log(task))
+    assert node.shim("job-1.0") == node.shim(task)
+    node.kill()
+    for name in ("outcome.json", "reported"):
+        (node.folder("job-1.0") / name).unlink()
+    (node.work_dir / "journal").unlink()  # it remembers what was told
+    node.start()
+
+    def ends() -> int:
+        return sum(isinstance(e, TaskExited) for e in node.control_plane.events(node.name, "job-1.0"))
+
+    node.control_plane.wait(lambda: ends() == 2)
+    assert node.shim(task).is_alive()
+    go_on(node, task)
+    assert node.control_plane.exited(node.name, task).exit_code == 7
+
+
+def test_a_stray_sigterm_to_a_shim_ends_nothing(node: Any) -> None:
+    task = node.submit(PATIENT)
+    node.control_plane.wait(lambda: b"up" in node.control_plane.log(task))
+    os.kill(node.shim(task).pid, signal.SIGTERM)
+    go_on(node, task)
+    assert node.control_plane.exited(node.name, task).exit_code == 7
 
 
 def test_an_adopted_task_is_still_sampled(node: Any) -> None:

@@ -23,18 +23,13 @@ def ended(code: int | None = 0, **values: Any) -> Exit:
 
 
 def verdict(end: Exit, **values: Any) -> Any:
-    return judge(
-        end, **{"stop_wanted": False, "timeout_s": None, "size": "Standard_X", "several": False, **values}
-    )
+    return judge(end, **{"timeout_s": None, "size": "Standard_X", "several": False, **values})
 
 
 def test_verdicts() -> None:
     assert verdict(ended()).outcome == "completed"
-    assert verdict(ended(), stop_wanted=True).outcome == "completed", "it was done before it heard"
-    stopped = ended(-15, cause="stopped", reason="canceled by ada")
-    assert verdict(stopped, stop_wanted=True).message == "canceled by ada"
-    going_down = verdict(stopped)
-    assert (going_down.outcome, going_down.code, going_down.user_error) == ("failed", "NodeStopping", False)
+    stopped = verdict(ended(-15, cause="stopped", reason="canceled by ada"))
+    assert (stopped.outcome, stopped.message) == ("stopped", "canceled by ada")
     assert verdict(ended(-15, cause="stopped", reason=LEADER_FINISHED)).outcome == "completed"
     late = verdict(ended(-15, cause="timeout"), timeout_s=600.0)
     assert (late.code, "10 min 0 s" in late.message) == ("TimedOut", True)

@@ -23,6 +23,7 @@ from noriba.agent.protocol import (
     SyncResponse,
     TaskExited,
     TaskPhase,
+    TaskSamples,
     TaskSpec,
 )
 
@@ -150,9 +151,10 @@ class ControlPlaneTwin:
         """Wait until ``condition`` is true (looked at after every request); returns its value."""
         with self.changed:
             if not self.changed.wait_for(lambda: condition() or self.faults, timeout_s):
+                told = [e for n in self.nodes.values() for e in n.events if not isinstance(e, TaskSamples)]
                 raise AssertionError(
-                    f"nothing came within {timeout_s} s; events: {[n.events for n in self.nodes.values()]}; "
-                    f"logs: { {k: bytes(v[-2000:]) for k, v in self.logs.items()} }"
+                    f"nothing came within {timeout_s} s; events: {told[-12:]}; "
+                    f"logs: { {k: bytes(v[-800:]) for k, v in self.logs.items()} }"
                 )
             assert not self.faults, self.faults
             return condition()

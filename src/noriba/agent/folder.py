@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -276,6 +277,23 @@ class TaskFolder:
 
     def read_shim(self) -> Identity | None:
         return read_record(self.shim_file, Identity)
+
+    def shim_at_work(self) -> Identity | None:
+        """The shim if it lives and works on this task: a warm one goes on to others, under the same pid."""
+        shim = self.read_shim()
+        if shim is None or not shim.is_alive():
+            return None
+        try:
+            lock = os.open(self.lock_file, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return shim
+        finally:
+            os.close(lock)
+        return None
 
     def read_exit(self) -> Exit | None:
         return read_record(self.exit_file, Exit)

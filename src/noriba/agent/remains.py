@@ -38,8 +38,8 @@ def why_lost(folder: TaskFolder) -> str:
 
 def end_remains(node: Node, folder: TaskFolder) -> None:
     """End the shim, if it lives, and whatever belongs to the task's group or carries its mark."""
-    shim = folder.read_shim()
-    if shim is not None and shim.is_alive():
+    shim = folder.shim_at_work()
+    if shim is not None:
         processes.end_tree(shim.pid, shim.ticks)
     launch = folder.read_launch()
     group = TaskCgroup(node.cgroups, launch.cgroup) if launch is not None and launch.cgroup else None

@@ -206,11 +206,10 @@ class TaskRunner:
         meeting = Meeting(self.node, self.folder, self.spec, progress, self._say, self.cancelled)
         self._meeting = meeting
         launched = self.folder.shim_file.exists() or self.folder.exit_file.exists()
-        watch: Watch
         if launched:
             self._say("a new agent has taken over this task")
             meeting.reopen()
-            watch = Watch(shim=self.folder.read_shim(), pipe=None)
+            watch = Watch()
         else:
             self._check()
             self._describe_node()
@@ -292,7 +291,7 @@ class TaskRunner:
         self._check()
         pipe = self.node.spawner.start_shim(self.folder.root)
         self._flush_phases()
-        return Watch(shim=None, pipe=pipe)
+        return Watch(pipe)
 
     # 4
     def _watch(self, watch: Watch, collector: Collector, meeting: Meeting) -> Exit:
@@ -328,7 +327,6 @@ class TaskRunner:
         launch = self.folder.read_launch()
         found = verdict.judge(
             end,
-            stop_wanted=self._stop,
             timeout_s=self.spec.timeout_s,
             size=self.spec.size.name,
             several=launch is not None and len(launch.processes) > 1,

@@ -251,7 +251,9 @@ class Supervisor:
             self._end_all(self.launch.grace_s if self.pids and code != 0 else _LEFTOVER_GRACE_S)
 
     def _on_stop(self) -> None:
-        wish = read_record(self.folder.stop_file, StopWish) or StopWish(grace_s=self.launch.grace_s)
+        wish = read_record(self.folder.stop_file, StopWish)
+        if wish is None:
+            return  # meant for the task that this process did before
         if not self.cause:
             self.cause, self.reason = "stopped", wish.reason
         until = time.monotonic() + wish.grace_s

@@ -26,7 +26,7 @@ class Verdict:
     user_error: bool = True
 
 
-def judge(end: Exit, *, stop_wanted: bool, timeout_s: float | None, size: str, several: bool) -> Verdict:
+def judge(end: Exit, *, timeout_s: float | None, size: str, several: bool) -> Verdict:
     """``several``: the task ran more than one process, so messages name the one that is meant."""
     if end.cause == "not_started":
         return Verdict(
@@ -41,14 +41,7 @@ def judge(end: Exit, *, stop_wanted: bool, timeout_s: float | None, size: str, s
     if end.cause == "stopped" and end.reason == LEADER_FINISHED:
         return Verdict("completed", exit_code=0)
     if end.cause == "stopped":
-        if stop_wanted:
-            return Verdict("stopped", message=end.reason or "The job was canceled.")
-        return Verdict(
-            "failed",
-            code="NodeStopping",
-            message="The node is going down and ended the job; it can run again elsewhere.",
-            user_error=False,
-        )
+        return Verdict("stopped", message=end.reason or "The job was canceled.")
     if end.cause == "timeout":
         limit = words.duration(timeout_s or 0.0)
         return Verdict(

@@ -37,10 +37,9 @@ _FIRST_SAMPLE_S = 1.0
 
 @dataclass(frozen=True)
 class Watch:
-    """By what a shim is watched: ``pipe`` if this agent started it, ``shim`` if an earlier one did."""
+    """By what a shim is watched: its ``pipe`` if this agent started it; by its pid if an earlier one did."""
 
-    shim: processes.Identity | None
-    pipe: int | None
+    pipe: int | None = None
 
 
 class Watcher:
@@ -60,7 +59,6 @@ class Watcher:
         self._folder = folder
         self._spec = spec
         self._pipe = watch.pipe
-        self._shim = watch.shim
         self._wake = wake
         self._say = say
         self._collector = collector
@@ -78,9 +76,10 @@ class Watcher:
         self._stop_sent = wish
         self._say(f"ending the processes: {wish.reason} (SIGTERM, after {wish.grace_s:g} s SIGKILL)")
         write_record(self._folder.stop_file, wish)
-        # A shim that has not written its name yet looks for the wish after it has started everything.
-        shim = self._folder.read_shim()
-        if shim is None or shim.boot != processes.boot_id():
+        # A shim that has not written its name yet looks for the wish after it has started everything. One that
+        # has gone on to another task meanwhile finds no wish there and takes no notice.
+        shim = self._folder.shim_at_work()
+        if shim is None:
             return
         descriptor = processes.open_pidfd(shim.pid, shim.ticks)
         if descriptor is not None:
@@ -110,11 +109,12 @@ class Watcher:
         """The descriptor that tells of the shim's end; None if it is gone already."""
         if self._pipe is not None:
             return self._pipe
-        if self._shim is None or self._shim.boot != processes.boot_id():
+        shim = None if self._folder.exit_file.exists() else self._folder.shim_at_work()
+        if shim is None:
             return None
         self.told_started = True
-        self._begin_sampling(self._shim)
-        return processes.open_pidfd(self._shim.pid, self._shim.ticks)
+        self._begin_sampling(shim)
+        return processes.open_pidfd(shim.pid, shim.ticks)
 
     def _open_inotify(self) -> int | None:
         try:

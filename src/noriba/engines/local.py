@@ -373,8 +373,8 @@ def stop_node_folder(root: Path) -> None:
 def _end_task(task: TaskFolder, groups: cgroups.Cgroups) -> None:
     launch = task.read_launch()
     group = cgroups.TaskCgroup(groups, launch.cgroup) if launch is not None and launch.cgroup else None
-    shim = task.read_shim()
-    if shim is not None and shim.is_alive():
+    shim = task.shim_at_work()
+    if shim is not None:
         processes.end_tree(shim.pid, shim.ticks)
     if group is not None and group.pids() and not group.kill():
         processes.send(group.pids(), signal.SIGKILL)
