@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from noriba.database import Database
 from noriba.database.migrate import upgrade
+from noriba.database.types import metadata
 from noriba.storage.blobs import BlobStore
 from noriba.storage.objects import open_objects
 
@@ -31,6 +33,16 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(scope="session")
+def shared_postgresql(postgresql: Callable[[], str]) -> str:
+    """One database for all tests here: making its schema takes longer than most of them."""
+    url = postgresql()
+    database = Database(url)
+    upgrade(database)
+    database.close()
+    return url
+
+
 @pytest.fixture(params=["sqlite-folder", "sqlite-memory", "postgresql-folder"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[BlobStore]:
     """A blob store with the container ``con`` in the account ``acct``."""
@@ -38,10 +50,13 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) ->
     if kind == "sqlite":
         url = f"sqlite:///{tmp_path}/noriba.db"
     else:
-        create: Callable[[], str] = request.getfixturevalue("postgresql")
-        url = create()
+        url = request.getfixturevalue("shared_postgresql")
     database = Database(url)
-    upgrade(database)
+    if kind == "sqlite":
+        upgrade(database)
+    else:
+        names = ", ".join(table.name for table in metadata.sorted_tables if table.name.startswith("blob"))
+        database.write_now(lambda connection: connection.execute(sa.text(f"TRUNCATE {names}")))
     made = BlobStore(
         database,
         open_objects(str(tmp_path / "objects") if objects == "folder" else "memory:///", {}),
