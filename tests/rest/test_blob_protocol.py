@@ -350,6 +350,7 @@ def test_url_shapes(container: Container, account: Account) -> None:
 def test_what_is_not_there_says_so(container: Container) -> None:
     assert code(container.request("PUT", "x", "comp=lease")) == (501, "NotImplemented")
     assert code(container.request("GET", "x", "snapshot=2020-01-01T00:00:00Z")) == (501, "NotImplemented")
+    assert code(container.request("PUT", "x", "resource=file")) == (501, "NotImplemented")
     assert code(container.request("PUT", "x", x_ms_blob_type="PageBlob")) == (400, "InvalidHeaderValue")
     assert code(container.request("PUT", "x")) == (400, "MissingRequiredHeader")
     assert code(container.request("PATCH", "x")) == (405, "UnsupportedHttpVerb")

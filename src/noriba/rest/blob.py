@@ -78,6 +78,8 @@ def _operation(request: BlobRequest) -> Operation:
     restype, comp = request.query.get("restype", "").lower(), request.query.get("comp", "").lower()
     if level == "o":
         restype = "" if restype != "account" else restype
+    if request.query.keys() & {"resource", "action"}:
+        raise NotSupported("The Data Lake API is not supported; use the blob endpoint of the account.")
     for unsupported in ("snapshot", "versionid"):
         if request.query.get(unsupported) and comp != unsupported:
             raise NotSupported("Snapshots and versions of blobs are not supported.")
