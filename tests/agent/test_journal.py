@@ -22,40 +22,40 @@ def names(journal: Journal) -> list[tuple[int, str]]:
 
 def test_events_survive_a_restart(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
-    journal.append([event("a"), event("b")], durable=True)
-    journal.append([event("c")], durable=False)
+    journal.append([event("a"), event("b")])
+    journal.append([event("c")])
     assert [e.seq for e in journal.batch(2)] == [1, 2]
     assert [e.task_id for e in journal.acknowledge(1)] == ["a"]
     journal.close()
     again = Journal(tmp_path / "journal")
     assert again.resume(1) != []
     assert names(again) == [(2, "b"), (3, "c")]
-    again.append([event("d")], durable=True)
+    again.append([event("d")])
     assert names(again)[-1] == (4, "d")
 
 
 def test_a_torn_tail_is_cut_off(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
-    journal.append([event("a"), event("b")], durable=True)
+    journal.append([event("a"), event("b")])
     journal.close()
     data = (tmp_path / "journal").read_bytes()
     for cut in range(1, 12):
         (tmp_path / "journal").write_bytes(data[:-cut])
         torn = Journal(tmp_path / "journal")
         assert names(torn) == [(1, "a")]
-        torn.append([event("c")], durable=True)
+        torn.append([event("c")])
         torn.close()
         assert names(Journal(tmp_path / "journal")) == [(1, "a"), (2, "c")]
 
 
 def test_numbers_the_control_plane_has_seen_are_not_given_out_again(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
-    journal.append([event("new"), event("newer")], durable=True)
+    journal.append([event("new"), event("newer")])
     fresh = Journal(tmp_path / "lost")
-    fresh.append([event("new"), event("newer")], durable=True)
+    fresh.append([event("new"), event("newer")])
     assert fresh.resume(7) == []
     assert names(fresh) == [(8, "new"), (9, "newer")]
-    fresh.append([event("last")], durable=True)
+    fresh.append([event("last")])
     assert names(fresh)[-1] == (10, "last")
     fresh.close()
     assert names(Journal(tmp_path / "lost")) == [(8, "new"), (9, "newer"), (10, "last")]
@@ -63,7 +63,7 @@ def test_numbers_the_control_plane_has_seen_are_not_given_out_again(tmp_path: Pa
 
 def test_a_control_plane_that_was_set_back_gets_what_it_expects(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
-    journal.append([event(str(i)) for i in range(5)], durable=True)
+    journal.append([event(str(i)) for i in range(5)])
     journal.acknowledge(3)
     journal.close()
     again = Journal(tmp_path / "journal")
@@ -78,7 +78,7 @@ def test_a_control_plane_that_was_set_back_gets_what_it_expects(tmp_path: Path) 
 def test_an_acknowledged_journal_becomes_small(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
     for _ in range(40):
-        journal.append([event("x" * 1000) for _ in range(10)], durable=False)
+        journal.append([event("x" * 1000) for _ in range(10)])
         journal.acknowledge(journal.last)
     assert (tmp_path / "journal").stat().st_size < 300_000
     journal.close()
@@ -100,7 +100,7 @@ def test_no_event_is_lost_or_doubled(steps: list[str], random: object) -> None:
         expected: list[str] = []
         for number, step in enumerate(steps):
             if step == "append":
-                journal.append([event(f"e{number}")], durable=True)
+                journal.append([event(f"e{number}")])
                 expected.append(f"e{number}")
             elif step == "ack":
                 for sent in journal.batch(2):

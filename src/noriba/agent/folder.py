@@ -172,13 +172,16 @@ class ReservedRecord:
             os.posix_fallocate(self._file, 0, self._BYTES)
 
     def write(self, record: msgspec.Struct) -> None:
-        """Put the record down, durably and atomically."""
+        """Put the record down, atomically. It survives this process now, and a power cut after ``settle``."""
         data = msgspec.json.encode(record)
         os.pwrite(self._file, data, 0)
         os.ftruncate(self._file, len(data))
+        os.rename(self._reserve, self._path)
+
+    def settle(self) -> None:
+        """Wait until the record is on the disk for good."""
         os.fdatasync(self._file)
         os.close(self._file)
-        os.rename(self._reserve, self._path)
         sync_folder(self._path.parent)
 
 

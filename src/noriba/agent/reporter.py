@@ -16,7 +16,7 @@ from pathlib import Path
 from noriba.agent.connection import ControlPlane, Refused, Unreachable
 from noriba.agent.journal import Journal
 from noriba.agent.logs import TaskLogs
-from noriba.agent.protocol import Event, LogChunk, SyncRequest, SyncResponse, TaskExited, TaskSamples
+from noriba.agent.protocol import Event, LogChunk, SyncRequest, SyncResponse, TaskExited
 
 _log = logging.getLogger(__name__)
 
@@ -154,8 +154,7 @@ class Reporter:
 
     def _keep(self, events: list[Event]) -> None:
         if events:
-            durable = not all(isinstance(event, TaskSamples) for event in events)
-            self._journal.append(events, durable=durable)
+            self._journal.append(events)
 
     def _send(self, logs: list[TaskLogs]) -> bool:
         """Send one request if there is something to send; whether more is known to be left."""

@@ -6,7 +6,7 @@ learns goes to the task's folder (``folder.py``), so that any later agent can ta
 asked for it makes the common case quick. It imports nothing when it runs and holds no connection of any kind.
 
 Order of the end: the first process to fail, the timeout or a wish to stop -> SIGTERM to all, SIGKILL after the
-grace period -> nothing is left -> exit record, durably -> the agent is told.
+grace period -> nothing is left -> exit record -> the agent is told -> the record is durable.
 
 A shim whose task has gone without a trace waits for the next one: a warm process starts a task in a fraction of
 the time that a fresh fork needs to touch its memory.

@@ -354,7 +354,9 @@ class Supervisor:
                 cpu_s=cpu_s,
             )
         )
+        # Told at once: the control plane makes it durable for itself, and needs no disk of the node for that.
         self._tell("exited\n")
+        self.exit_record.settle()
         if self.group is not None:
             self.group.remove()
 
