@@ -17,9 +17,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from noriba.agent import processes
+from noriba.agent import cgroups, processes
 from noriba.agent.environment import Environments
 from noriba.agent.folder import read_record
+from noriba.agent.launching import node_cgroup
 from noriba.agent.protocol import Location, TaskEnvironment, TaskSize, TaskSpec
 from noriba.environments.spec import BuiltEnvironment
 from tests.agent.twins import BlobTwin, ControlPlaneTwin
@@ -163,6 +164,7 @@ class NodeUnderTest:
             identity = msgspec.convert(json.loads(file.read_text()), processes.Identity)
             processes.end_tree(identity.pid, identity.ticks)
         processes.send(self.marked(), signal.SIGKILL)
+        cgroups.remove_below(cgroups.detect_once(), node_cgroup(self.name, self.work_dir))
 
 
 @pytest.fixture

@@ -322,14 +322,18 @@ def _try(word: str, write: Callable[[T], None], value: T, missing: list[str]) ->
         missing.append(f"{word}: {error}")
 
 
-def remove_below(cgroups: Cgroups, name: str) -> None:
-    """Remove the group ``name`` with all groups below it, as far as they hold no processes."""
+def remove_below(cgroups: Cgroups, name: str, timeout_s: float = 2.0) -> None:
+    """Remove the group ``name`` with all groups below it, as far as they hold no processes.
+
+    The kernel may need a moment to see that those that were killed are gone.
+    """
+    deadline = time.monotonic() + timeout_s
     for base in cgroups.folders(*_V1_CONTROLLERS).values():
         top = base / name
         if not top.is_dir():
             continue
         for folder, _, _ in os.walk(top, topdown=False):
-            _remove_folder(Path(folder))
+            _remove_folder(Path(folder), deadline)
 
 
 def _remove_folder(folder: Path, deadline: float = 0.0) -> None:
