@@ -164,6 +164,10 @@ def test_a_failing_job_and_deleting_it(noriba: Noriba, tmp_path: Path) -> None:
     assert noriba("job", "show", "-n", "cli-failing").returncode == 0
     assert noriba("job", "delete", "-n", "cli-failing", "--yes").returncode == 0
     assert noriba("job", "show", "-n", "cli-failing").returncode == 1
+    # The node that ran it takes the next job for another one, even of the same name.
+    write_job(tmp_path, command="echo anew")
+    anew = noriba("job", "create", "-f", "job.yml", "-n", "cli-failing", "--stream")
+    assert (anew.returncode, anew.stdout) == (0, "anew\n")
 
 
 @pytest.fixture

@@ -190,6 +190,8 @@ jobs = Table(
     Index("ix_jobs_list", "workspace_id", "is_archived", "sequence"),
     Index("ix_jobs_parent", "workspace_id", "parent"),
     Index("ix_jobs_experiment", "workspace_id", "experiment", "sequence"),
+    # A deleted job's number names its tasks on nodes that remember them, so it must not be given again.
+    sqlite_autoincrement=True,
 )
 """``definition`` is the submitted ``properties``; ``resolved`` what was looked up at submission (size, environment,
 data); ``reason`` why it is not running yet; ``started_at``/``ended_at`` of the user's process."""

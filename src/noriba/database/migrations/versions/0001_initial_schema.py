@@ -270,6 +270,7 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("sequence", name=op.f("pk_jobs")),
         sa.UniqueConstraint("workspace_id", "name", name=op.f("uq_jobs_workspace_id_name")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.create_index("ix_jobs_experiment", ["workspace_id", "experiment", "sequence"], unique=False)
