@@ -77,6 +77,14 @@ def test_the_flag_over_the_environment(made_home: Path, tmp_path: Path) -> None:
     assert target.home_flag == f" --home {made_home}"
 
 
+def test_names_of_another_server_s_shell_do_not_count(made_home: Path, tmp_path: Path) -> None:
+    other = _environment(HOME=str(tmp_path), AZUREML_WORKSPACE_NAME="other", AZURE_SUBSCRIPTION_ID="other")
+    target = find_target(home=made_home, environ=other, folder=tmp_path)
+    assert (target.workspace, target.subscription_id) == ("home-ws", "home-sub")
+    same = _environment(URL, HOME=str(tmp_path), AZUREML_WORKSPACE_NAME="second")
+    assert find_target(home=made_home, environ=same, folder=tmp_path).workspace == "second"
+
+
 def test_the_environment_of_the_home_s_server(made_home: Path, tmp_path: Path) -> None:
     target = find_target(environ=_environment(URL, NORIBA_HOME=str(made_home)), folder=tmp_path)
     assert target.home == made_home

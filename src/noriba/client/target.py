@@ -64,7 +64,8 @@ def find_target(
     """Decide from flags, environment and files. Raises NotFoundHere when nothing leads to a server."""
     environ = os.environ if environ is None else environ
     named = named or Place()
-    from_environment = None if home is not None else _server_in(environ)
+    set_up = _server_in(environ)
+    from_environment = None if home is not None else set_up
     path = (home or default_home(environ)).absolute()
     base = Place()
     home_flag = "" if path == default_home(environ) else f" --home {path}"
@@ -86,6 +87,9 @@ def find_target(
         ca_files = _ca_files(Home(path))
         base = Place(info.subscription_id, info.resource_group, info.workspace)
         found_home = path
+    if set_up is not None and set_up[0] != base_url:
+        # The shell was set up for another server, and so were the names in it.
+        environ = {}
     place = choose_place(named, environ, folder or Path.cwd(), base)
     return Target(
         base_url=base_url,
