@@ -257,6 +257,47 @@ def test_torch_without_a_cpu_build_is_refused_before_anything_is_downloaded(
     assert "torch 2.14.1" in build(free, "torch")[1]
 
 
+def test_cpu_builds_are_taken_from_pytorchs_own_index(store: EnvironmentStore, tmp_path: Path) -> None:
+    tag = f"cp{MINOR.replace('.', '')}-cp{MINOR.replace('.', '')}-manylinux_2_28_x86_64"
+    wheels = [make_wheel(tmp_path / "pypi", name, "70.0") for name in ("pip", "setuptools", "wheel")]
+    wheels += [
+        make_wheel(tmp_path / "pypi", "torch", version, tag=tag) for version in ("2.2.0", "2.3.0", "2.4.0")
+    ]
+    wheels += [
+        make_wheel(tmp_path / "pypi", "torchvision", v, requires=(f"torch=={t}",), tag=tag)
+        for v, t in (("0.17.0", "2.2.0"), ("0.18.0", "2.3.0"), ("0.19.0", "2.4.0"))
+    ]
+    cpu = [make_wheel(tmp_path / "cpu", "torch", f"{version}+cpu", tag=tag) for version in ("2.2.0", "2.3.0")]
+    cpu += [
+        make_wheel(tmp_path / "cpu", "torchvision", f"{v}+cpu", requires=(f"torch=={t}",), tag=tag)
+        for v, t in (("0.17.0", "2.2.0"), ("0.18.0", "2.3.0"))
+    ]
+    for name, found in (("pypi-simple", wheels), ("cpu-simple", cpu)):
+        for wheel in found:
+            page = tmp_path / name / wheel.name.split("-")[0] / "index.html"
+            page.parent.mkdir(parents=True, exist_ok=True)
+            with page.open("a") as stream:
+                stream.write(f'<a href="{wheel.as_uri().replace("+", "%2B")}">{wheel.name}</a>\n')
+    (tmp_path / "cpu-simple" / "torchaudio").mkdir()
+    (tmp_path / "cpu-simple" / "torchaudio" / "index.html").write_text("")
+    store.settings = msgspec.structs.replace(
+        store.settings,
+        platform="linux-64",
+        gpu=False,
+        torch_cpu_index=(tmp_path / "cpu-simple").as_uri(),
+        pip=PipOptions(index_url=(tmp_path / "pypi-simple").as_uri()),
+    )
+    for wishes, torch, torchvision in (
+        (("torch", "torchvision"), "2.3.0+cpu", "0.18.0+cpu"),
+        (("torch==2.2.0", "torchvision"), "2.2.0+cpu", "0.17.0+cpu"),
+        (("torchvision==0.17.0",), "2.2.0+cpu", "0.17.0+cpu"),
+        (("torch", "torchvision==0.17.0"), "2.2.0+cpu", "0.17.0+cpu"),
+    ):
+        built, log = build(store, *wishes)
+        assert f"torch {torch}, torchvision {torchvision}" in log
+        assert built.warnings == []
+
+
 def test_leases_keep_environments_and_collection_takes_the_oldest(store: EnvironmentStore) -> None:
     log = io.StringIO()
     old = store.ensure(plan(store, "greeting==1.0"), log, lease="job/1")

@@ -72,7 +72,7 @@ def find_cpu_builds(
 ) -> tuple[list[CpuBuild], str | None]:
     """Look for CPU builds in pip's ``find-links`` folders and, where it answers, on PyTorch's index.
 
-    Returns the builds and the index's URL, None where it did not answer in ``timeout_s``.
+    Returns the builds and the index's URL, None where it did not answer in ``timeout_s`` or is ''.
     """
     names: list[str] = []
     for link in find_links:
@@ -84,7 +84,7 @@ def find_cpu_builds(
         if folder is not None and folder.is_dir():
             names += os.listdir(folder)
     reached = None
-    for package in ("torch", "torchvision", "torchaudio"):
+    for package in ("torch", "torchvision", "torchaudio") if index else ():
         page = _page(f"{index.rstrip('/')}/{package}/", timeout_s)
         if page is None:
             break

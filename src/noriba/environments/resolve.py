@@ -212,10 +212,12 @@ class Resolver:
     def builds(self) -> tuple[list[CpuBuild], str | None]:
         """CPU builds of PyTorch in reach, and the index that has them if it answers (looked up once)."""
         if self._builds is None:
-            links = self.uv.options.find_links
-            timeout = self.settings.conda_timeout_s
+            options = self.uv.options
             self._builds = accelerator.find_cpu_builds(
-                links, self.settings.torch_cpu_index, timeout, self.settings.platform
+                options.find_links,
+                "" if options.no_index else self.settings.torch_cpu_index,
+                self.settings.conda_timeout_s,
+                self.settings.platform,
             )
         return self._builds
 
