@@ -25,6 +25,7 @@ from noriba.agent.folder import TaskFolder, write_atomic
 from noriba.agent.protocol import TaskEnvironment
 from noriba.agent.transfer.errors import Cancelled
 from noriba.environments.overlay import overlay_environment
+from noriba.environments.rules import rules_digest
 from noriba.environments.spec import BuiltEnvironment
 
 
@@ -47,7 +48,9 @@ class Environments:
         self._known: dict[str, BuiltEnvironment] = {}
         self._lock = threading.Lock()
         # What is remembered holds for one builder and one set of rules.
-        self._rules = noriba.__version__.encode() + (settings.read_bytes() if settings else b"")
+        self._rules = (
+            noriba.__version__.encode() + rules_digest() + (settings.read_bytes() if settings else b"")
+        )
         self._answers = root / "answers"
 
     def find(self, asked: TaskEnvironment, lease: str) -> BuiltEnvironment | None:
