@@ -33,6 +33,9 @@ def main() -> None:
         dist.all_reduce(total)
         if rank == 0:
             print(f"epoch {epoch} loss {total.item() / world:.4f}", flush=True)
+    # Nobody leaves while another still talks, and nothing that holds the group outlives it.
+    dist.barrier()
+    del model, optimizer, loss
     dist.destroy_process_group()
 
 
