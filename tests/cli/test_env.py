@@ -136,7 +136,7 @@ def test_of_a_stopped_server(home: Path) -> None:
 def test_shell_quotes(tmp_path: Path) -> None:
     variables = client_environment(TARGET, tmp_path / "a b.pem", {})
     script = (
-        as_shell(variables, ["AZUREML_CURRENT_CLOUD"])
+        as_shell(variables, ["AZURE_CLIENT_SECRET"])
         + 'printf "%s\\n" "$AZUREML_WORKSPACE_NAME" "$SSL_CERT_FILE"'
     )
     done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, check=True)
@@ -156,10 +156,7 @@ def test_proxies_are_passed_by() -> None:
 
 
 def test_only_what_interferes_is_unset() -> None:
-    assert to_unset({"PATH": "x", "AZURE_CLIENT_SECRET": "y"}) == [
-        "AZUREML_CURRENT_CLOUD",
-        "AZURE_CLIENT_SECRET",
-    ]
+    assert to_unset({"PATH": "x", "AZURE_CLIENT_SECRET": "y"}) == ["AZURE_CLIENT_SECRET"]
 
 
 def test_bundle_keeps_what_was_trusted(server: ServerProcess, tmp_path: Path) -> None:

@@ -16,8 +16,6 @@ from noriba.client.target import Target
 from noriba.files import write_private
 
 UNSET = (
-    # Another cloud chosen before wins over the metadata URL.
-    "AZUREML_CURRENT_CLOUD",
     "REGISTRY_DISCOVERY_ENDPOINT_URL",
     "REGISTRY_DISCOVERY_ENDPOINT_REGION",
     "AZUREML_DEV_URL_MFE",
@@ -39,9 +37,6 @@ UNSET = (
 )
 """Variables that would lead clients elsewhere."""
 
-ALWAYS_UNSET = frozenset({"AZUREML_CURRENT_CLOUD"})
-"""The SDK sets this one itself, so it is cleared even where it is not seen."""
-
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -53,6 +48,9 @@ def client_environment(
     """The variables to set. ``bundle`` is a file of certificates to trust, ``token`` one for MLflow."""
     variables = {
         "ARM_CLOUD_METADATA_URL": f"{target.base_url}/metadata/endpoints?api-version=2019-05-01",
+        # The cloud's name in our metadata. A cloud chosen before would win over the metadata URL, and azureml-mlflow
+        # takes the public one when none is named.
+        "AZUREML_CURRENT_CLOUD": target.base_url.partition("://")[2] + "/ty/",
         "MSI_ENDPOINT": f"{target.base_url}/msi/token",
         "MSI_SECRET": target.secret,
         "REQUESTS_CA_BUNDLE": str(bundle),
@@ -77,7 +75,7 @@ def client_environment(
 
 def to_unset(environ: Mapping[str, str]) -> list[str]:
     """Which variables to clear."""
-    return [name for name in UNSET if name in ALWAYS_UNSET or name in environ]
+    return [name for name in UNSET if name in environ]
 
 
 def _with_host(no_proxy: str, base_url: str) -> str:
