@@ -32,7 +32,7 @@ class ServerProcess:
         if database:
             self.environ = {"NORIBA_DATABASE_URL": database, **self.environ}
         if environments:
-            self.environ = {"NORIBA_RUNTIME_ENVIRONMENTS": str(environments), **self.environ}
+            self.environ = {"NORIBA_ENVIRONMENTS_FOLDER": str(environments), **self.environ}
         self.process: subprocess.Popen[bytes] | None = None
         self.log_file = home.with_name(home.name + ".log")
         self.port = 0

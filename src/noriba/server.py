@@ -38,7 +38,7 @@ from noriba.models.errors import Unavailable
 from noriba.rest.app import Application
 from noriba.rest.routes import all_routes
 from noriba.services import Services
-from noriba.settings import DEFAULT_PORT, Settings
+from noriba.settings import DEFAULT_PORT, Settings, SettingsError
 from noriba.storage.blobs import BlobStore
 from noriba.storage.objects import open_objects
 from noriba.workspaces import Workspaces
@@ -265,24 +265,45 @@ def open_database(url: str) -> Database:
 
 
 def make_engine(settings: Settings, home: Home, base_url: str) -> Engine:
-    """The engine that the settings name."""
+    """The engine that the settings name. Raises SettingsError for an isolation that can not be had."""
     runtime = settings.runtime
-    build = BuildSettings(
-        python_preference=runtime.python_version,
-        container_runtime=None if runtime.container_runtime == "none" else runtime.container_runtime,
-    )
+    if runtime.isolation == "sandbox":
+        raise SettingsError(
+            "runtime.isolation = sandbox is not in this version. Use process, or container with runtime.container_runtime."
+        )
+    if runtime.isolation == "container" and runtime.container_runtime == "none":
+        raise SettingsError(
+            "runtime.isolation = container needs runtime.container_runtime: podman or docker."
+        )
     build_file = home.path / "build.json"
-    write_private(build_file, msgspec.json.encode(build))
+    write_private(build_file, msgspec.json.encode(build_settings(settings)))
+    folder = settings.environments.folder
     return LocalEngine(
         home=home.path,
         server_url=base_url,
         ca_file=None if settings.server.tls_certificate else home.ca_file,
         sizing=settings.engine.sizing,
         max_nodes=settings.engine.max_nodes or None,
-        isolation="sandbox" if runtime.isolation == "sandbox" else "process",
-        environments_dir=Path(runtime.environments) if runtime.environments else home.environments,
+        environments_dir=Path(folder) if folder else home.environments,
         environment_settings=build_file,
         inherit=runtime.pass_environment,
+    )
+
+
+def build_settings(settings: Settings) -> BuildSettings:
+    """The rules by which nodes build environments."""
+    given, runtime = settings.environments, settings.runtime.container_runtime
+    return BuildSettings(
+        python_preference=given.python_version,
+        python_downloads=given.python_downloads,
+        torch_build=given.torch_build,
+        torch_preference=given.torch_version,
+        torch_cpu_index=given.torch_cpu_index,
+        conda=given.conda,
+        default_channels=tuple(given.conda_channels),
+        allow_pypi_mapping=given.pypi_mapping,
+        source_builds=given.source_builds,
+        container_runtime=None if runtime == "none" else runtime,
     )
 
 

@@ -78,17 +78,38 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class RuntimeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     isolation: Literal["process", "sandbox", "container"] = "process"
-    """What stands between a job and the machine: processes only, a sandbox (bubblewrap), or containers."""
+    """What stands between a job and the machine: a process and its control group (`process`), or a container for
+    every environment that names an image (`container`, with `runtime.container_runtime`). `sandbox` is not there
+    yet and is refused."""
     container_runtime: Literal["none", "podman", "docker"] = "none"
     """Run jobs in their environment's container image with this program."""
+    pass_environment: list[str] = []
+    """Further environment variables of the node (wildcards allowed) that jobs inherit."""
+
+
+class EnvironmentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    folder: str = ""
+    """Folder in which built environments are kept, by default ``environments`` in the home. Homes of one machine
+    may share one."""
     python_version: Literal["nearest", "exact"] = "nearest"
     """What to do when the Python version an environment asks for can not be had: take the nearest with a
     warning in the job's log, or refuse."""
-    environments: str = ""
-    """Folder in which built environments are kept, by default ``environments`` in the home. Homes of one machine
-    may share one."""
-    pass_environment: list[str] = []
-    """Further environment variables of the node (wildcards allowed) that jobs inherit."""
+    python_downloads: bool = True
+    """Let uv download a Python that the node does not have, where its server answers."""
+    torch_build: Literal["auto", "cpu", "any"] = "auto"
+    """``auto``: PyTorch without CUDA on nodes without a GPU; ``cpu``: everywhere; ``any``: as the index has it."""
+    torch_version: Literal["nearest", "exact"] = "nearest"
+    """What to do when the PyTorch version asked for has no CPU build in reach."""
+    torch_cpu_index: str = "https://download.pytorch.org/whl/cpu"
+    """Package index with CPU builds of PyTorch."""
+    conda: Literal["auto", "always", "never"] = "auto"
+    """When conda channels are asked: when more than Python and pip is wanted from them, always, or never."""
+    conda_channels: list[str] = msgspec.field(default_factory=lambda: ["conda-forge"])
+    """Channels of conda files that name none."""
+    pypi_mapping: bool = True
+    """Take conda packages from PyPI where no channel answers and the mapping is sound; else refuse."""
+    source_builds: bool = True
+    """Allow packages without a wheel: their build code runs on the node."""
 
 
 class WorkspaceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,6 +133,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     storage: StorageSettings = StorageSettings()
     engine: EngineSettings = EngineSettings()
     runtime: RuntimeSettings = RuntimeSettings()
+    environments: EnvironmentSettings = EnvironmentSettings()
     workspace: WorkspaceSettings = WorkspaceSettings()
 
     @property
