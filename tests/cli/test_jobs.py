@@ -77,6 +77,17 @@ def test_create_and_stream(finished: subprocess.CompletedProcess[str]) -> None:
     assert "\x1b[" not in told
 
 
+def test_timeline_and_utilization(finished: object, noriba: Noriba) -> None:
+    told = result(noriba("job", "timeline", "-n", "cli-finished"))
+    statuses = [event["status"] for event in told if event["kind"] == "status"]
+    assert (statuses[0], statuses[-1]) == ("Queued", "Completed")
+    table = noriba("job", "timeline", "-n", "cli-finished", "-o", "table").stdout
+    assert "Placed on" in table
+    used = result(noriba("job", "utilization", "-n", "cli-finished"))
+    assert used
+    assert {"rank", "at", "cpu_percent", "memory_bytes"} <= set(used[0])
+
+
 def test_show(finished: object, noriba: Noriba) -> None:
     shown = result(noriba("job", "show", "-n", "cli-finished"))
     assert shown["name"] == "cli-finished"

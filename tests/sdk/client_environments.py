@@ -13,6 +13,8 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
+from noriba.environments.pipconfig import read_pip_config, uv_arguments, uv_environment
+
 CACHE = Path(os.environ.get("NORIBA_TEST_CACHE") or Path.home() / ".cache" / "noriba-tests")
 
 
@@ -34,6 +36,7 @@ def client_python(*requirements: str) -> Path:
 def _build(folder: Path, requirements: tuple[str, ...]) -> None:
     uv = find_uv_bin()
     environment = {**os.environ, **_uv_settings()}
+    options = uv_arguments(read_pip_config())
     with tempfile.TemporaryDirectory(dir=CACHE) as staging:
         venv = Path(staging) / "venv"
         subprocess.run(
@@ -42,7 +45,16 @@ def _build(folder: Path, requirements: tuple[str, ...]) -> None:
             env=environment,
         )
         subprocess.run(
-            [uv, "pip", "install", "--quiet", "--python", str(venv / "bin" / "python"), *requirements],
+            [
+                uv,
+                "pip",
+                "install",
+                "--quiet",
+                *options,
+                "--python",
+                str(venv / "bin" / "python"),
+                *requirements,
+            ],
             check=True,
             env=environment,
         )
@@ -51,15 +63,8 @@ def _build(folder: Path, requirements: tuple[str, ...]) -> None:
 
 
 def _uv_settings() -> dict[str, str]:
-    """pip's local folders of wheels, which uv does not read by itself."""
-    links = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "get", "global.find-links"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found = os.environ.get("PIP_FIND_LINKS") or (links.stdout.strip() if links.returncode == 0 else "")
-    return {"UV_FIND_LINKS": found} if found else {}
+    """What pip is configured to use: uv does not read that by itself."""
+    return uv_environment(read_pip_config())
 
 
 def run_client(python: Path, script: str, environment: dict[str, str], timeout_s: float = 240) -> str:

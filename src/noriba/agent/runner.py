@@ -35,13 +35,13 @@ from noriba.agent.logs import TaskLogs
 from noriba.agent.meeting import Meeting
 from noriba.agent.node import Node
 from noriba.agent.preparing import Preparer
-from noriba.agent.protocol import Phase, TaskExited, TaskPhase, TaskSpec, TaskWarning
+from noriba.agent.protocol import Phase, Sample, TaskExited, TaskPhase, TaskSamples, TaskSpec, TaskWarning
 from noriba.agent.remains import ShimLost, end_remains, why_lost
 from noriba.agent.runtime import IsolationUnavailable
 from noriba.agent.systemlog import SystemLog
 from noriba.agent.transfer.errors import Cancelled, TransferError
 from noriba.agent.verdict import Verdict
-from noriba.agent.watching import Watch, Watcher
+from noriba.agent.watching import FIRST_SAMPLE_S, Watch, Watcher
 from noriba.agent.words import duration, gib
 from noriba.environments.spec import BuiltEnvironment
 
@@ -320,6 +320,18 @@ class TaskRunner:
             self._phase("running", at=end.started_at)
         return end
 
+    def _sample_short_run(self, end: Exit) -> None:
+        """A run that was over before its first sample is told of by one sample of all of it."""
+        elapsed_s = end.ended_at - end.started_at
+        if end.cause == "not_started" or elapsed_s > FIRST_SAMPLE_S:
+            return
+        sample = Sample(
+            at=end.ended_at,
+            cpu_percent=round(end.cpu_s / max(elapsed_s, 1e-3) * 100, 1),
+            memory_bytes=end.memory_peak_bytes,
+        )
+        self.node.reporter.emit(TaskSamples(seq=0, task_id=self.spec.id, samples=[sample]))
+
     # 5
     def _finalize(self, end: Exit, collector: Collector) -> Verdict:
         self._phase("finalizing")
@@ -335,6 +347,7 @@ class TaskRunner:
             f"the processes ended after {duration(end.ended_at - end.started_at)}; CPU time "
             f"{duration(end.cpu_s)}, most memory {gib(end.memory_peak_bytes)} GiB"
         )
+        self._sample_short_run(end)
         if end.left_behind:
             self._warn(
                 "ProcessesStuck", f"{end.left_behind} processes could not be ended: they hang in the kernel."

@@ -32,7 +32,7 @@ _GATHER_S = 0.03
 """Log bytes written within this time go up in one request."""
 _LOG_POLL_S = 0.15
 """How often logs are looked at where inotify is not to be had."""
-_FIRST_SAMPLE_S = 1.0
+FIRST_SAMPLE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Watcher:
         poller.register(self._wake, select.POLLIN)
         begun = time.monotonic()
         logs_after = begun  # inotify is deaf until then
-        sample_at = begun + _FIRST_SAMPLE_S
+        sample_at = begun + FIRST_SAMPLE_S
         upload_at = begun + self._node.settings.upload_s
         leader_at = begun + 1.0
         listening = False

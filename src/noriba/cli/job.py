@@ -30,6 +30,23 @@ COLUMNS: Columns = [
     ("Experiment", "experiment_name"),
     ("Created", lambda item: _when((item.get("creation_context") or {}).get("created_at"))),
 ]
+TIMELINE_COLUMNS: Columns = [
+    ("When", lambda item: _when(item.get("at"))),
+    ("Kind", "kind"),
+    ("What", lambda item: item.get("status") or item.get("code")),
+    ("Attempt", "attempt"),
+    ("Message", "message"),
+]
+UTILIZATION_COLUMNS: Columns = [
+    ("When", lambda item: _when(item.get("at"))),
+    ("Node", "rank"),
+    ("CPU %", "cpu_percent"),
+    ("Memory MiB", lambda item: _mib(item.get("memory_bytes"))),
+    ("Disk MiB", lambda item: _mib(item.get("disk_used_bytes"))),
+    ("Received MiB", lambda item: _mib(item.get("network_receive_bytes"))),
+    ("Sent MiB", lambda item: _mib(item.get("network_send_bytes"))),
+    ("GPU %", "gpu_percent"),
+]
 
 
 @click.group(cls=LazyGroup)
@@ -256,6 +273,22 @@ def show_services(cli: Cli, name: str, node_index: int) -> None:
 
 @job.command(cls=ApiCommand)
 @name_option
+def timeline(cli: Cli, name: str) -> None:
+    """Show what happened to a job, and when."""
+    found = cli.session.get(_path(cli.session, name) + "/timeline")["value"]
+    cli.show(found, TIMELINE_COLUMNS)
+
+
+@job.command(cls=ApiCommand)
+@name_option
+def utilization(cli: Cli, name: str) -> None:
+    """Show what a job used of its nodes: CPU, memory, disk, network, GPU."""
+    found = cli.session.get(_path(cli.session, name) + "/utilization")["value"]
+    cli.show(found, UTILIZATION_COLUMNS)
+
+
+@job.command(cls=ApiCommand)
+@name_option
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def delete(cli: Cli, name: str, yes: bool) -> None:
     """Delete a job that is over, with its history."""
@@ -265,6 +298,10 @@ def delete(cli: Cli, name: str, yes: bool) -> None:
 
 
 # --- helpers
+
+
+def _mib(size: float | None) -> str:
+    return "" if size is None else f"{size / 2**20:.1f}"
 
 
 def _path(session: Session, name: str) -> str:
