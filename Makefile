@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_HOME ?= $(CURDIR)/.demo
 PYTEST_ARGS ?=
+ON_POSTGRESQL := tests/jobs tests/rest tests/chaos tests/tracking tests/storage \
+	tests/sdk/test_command_jobs.py tests/sdk/test_job_identity.py --deselect tests/rest/test_blob_streaming.py
 
 .PHONY: help
 help: ## List the targets
@@ -50,6 +52,16 @@ check: lint ## The quick tests (under a minute)
 .PHONY: test
 test: lint ## Everything that CI runs
 	@$(BIN)/pytest -n 2 $(PYTEST_ARGS)
+	@$(MAKE) --no-print-directory test-postgresql
+
+.PHONY: test-postgresql
+test-postgresql: install ## The control plane's tests on PostgreSQL (a wheel brings it)
+	@$(BIN)/pytest -n 2 -q --database postgresql $(ON_POSTGRESQL) $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: install ## Measure what benchmarks/README.md has figures of
+	@$(BIN)/python benchmarks/startup.py
+	@PYTHONPATH=. $(BIN)/python benchmarks/jobs.py
 
 .PHONY: format
 format: install ## Rewrite the code in the house style
