@@ -23,6 +23,7 @@ install: $(STAMP) ## Make .venv with all that running and developing need
 $(STAMP): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed (set PYTHON=/path/to/python)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
 	@eval "$$($(BIN)/python scripts/uv_environment.py)"; \
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[sdk,postgresql]' --group dev
