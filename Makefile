@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_HOME ?= $(CURDIR)/.demo
 PYTEST_ARGS ?=
+QUICK := tests/models tests/scheduler tests/jobs tests/assets tests/database tests/tracking tests/engines \
+	tests/rest/test_access.py tests/rest/test_bootstrap.py tests/rest/test_jobs.py
 ON_POSTGRESQL := tests/jobs tests/rest tests/chaos tests/tracking tests/storage \
 	tests/sdk/test_command_jobs.py tests/sdk/test_job_identity.py --deselect tests/rest/test_blob_streaming.py
 
@@ -48,7 +50,7 @@ lint: install ## Check style and types
 
 .PHONY: check
 check: lint ## The quick tests (under a minute)
-	@$(BIN)/pytest -q -n 2 -m "not slow and not sdk" --ignore tests/sdk $(PYTEST_ARGS)
+	@$(BIN)/pytest -q -n 2 -m "not slow and not sdk" -k "not postgresql" $(QUICK) $(PYTEST_ARGS)
 
 .PHONY: test
 test: lint ## Everything that CI runs
