@@ -77,6 +77,8 @@ class TaskRunner:
     # -- from other threads -------------------------------------------------------------------------------
 
     def start(self) -> None:
+        # Before anything else: an end that an earlier agent noted must not be told ahead of the last lines.
+        self.node.reporter.watch(TaskLogs(self.spec.id, self.folder.logs, resumed=self._resumed))
         self._thread.start()
 
     def update(self, spec: TaskSpec) -> None:
@@ -145,7 +147,6 @@ class TaskRunner:
         try:
             self.folder.create()
             self._log = SystemLog(self.folder.logs / f"system_logs/lifecycler/node-{self.spec.rank}.log")
-            self.node.reporter.watch(TaskLogs(self.spec.id, self.folder.logs, resumed=self._resumed))
             known = self.folder.read_outcome()
             if known is not None:
                 return known
