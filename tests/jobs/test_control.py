@@ -227,6 +227,9 @@ async def test_a_name_in_use_by_another_job_is_refused(plane: Plane) -> None:
         ({"distribution": {"distributionType": "Smoke"}}, "Smoke"),
         ({"resources": "big"}, "wrong kind"),
         ({"jobType": "Dance"}, "Dance"),
+        ({"queueSettings": {"priority": 9**30}}, "priority"),
+        ({"parentJobName": "nobody"}, "nobody"),
+        ({"isArchived": "maybe"}, "true or false"),
         ({"identity": {"identityType": "Managed", "clientId": "nobody"}}, "nobody"),
     ],
 )

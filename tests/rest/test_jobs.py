@@ -114,6 +114,14 @@ def test_edits_through_history_merge(client: httpx.Client) -> None:
     assert client.get(JOBS, params={"listViewType": "Some"}).status_code == 400
 
 
+def test_edits_of_the_wrong_kind_are_refused(client: httpx.Client) -> None:
+    client.put(f"{JOBS}/edited-badly", json=body())
+    for change in ({"displayName": 7}, {"hidden": "yes"}, {"tags": ["a"]}, {"description": {}}):
+        answer = client.patch(f"{HISTORY}/runs/edited-badly", json=change)
+        assert answer.status_code == 400, change
+        assert answer.json()["error"]["code"] == "ValidationError"
+
+
 def _names(client: httpx.Client, view: str) -> list[str]:
     return [job["name"] for job in client.get(JOBS, params={"listViewType": view}).json()["value"]]
 

@@ -27,7 +27,7 @@ from noriba.jobs.command import (
     parse_size_bytes,
     parse_tier,
 )
-from noriba.jobs.store import COMPUTED_PROPERTIES
+from noriba.jobs.store import COMPUTED_PROPERTIES, load_in
 from noriba.models.errors import BadRequest
 from noriba.models.job import JobStatus
 from noriba.models.principal import Principal
@@ -80,8 +80,8 @@ async def command_values(
         "container_args": _container_args(definition),
     }
     experiment = text_of(properties, "experimentName") or DEFAULT_EXPERIMENT
-    parent = text_of(properties, "parentJobName")
-    priority = (definition.queue_settings.priority if definition.queue_settings else None) or 2
+    parent = await _parent(services, workspace, text_of(properties, "parentJobName"))
+    priority = _priority(definition)
     return {
         "workspace_id": workspace.id,
         "name": name,
@@ -100,7 +100,7 @@ async def command_values(
             if key not in COMPUTED_PROPERTIES
         },
         "description": text_of(properties, "description"),
-        "is_archived": bool(properties.get("isArchived")),
+        "is_archived": flag_of(properties, "isArchived") or False,
         "priority": priority,
         "tier": tier,
         "size": size.name,
@@ -117,6 +117,25 @@ async def command_values(
         "created_by": principal.id,
         "created_by_name": principal.name,
     }
+
+
+async def _parent(services: Services, workspace: Workspace, name: str | None) -> str | None:
+    """The job's parent, which must be there: children are listed below it only."""
+    if name is not None:
+        await services.database.read(lambda connection: load_in(connection, workspace.id, name))
+    return name
+
+
+def _priority(definition: CommandDefinition) -> int:
+    """Low is 1, medium 2 (the default), high 3 (wire.md 4.1)."""
+    given = definition.queue_settings.priority if definition.queue_settings else None
+    if given is not None and given not in (1, 2, 3):
+        raise BadRequest(
+            "The priority must be 1 (low), 2 (medium) or 3 (high).",
+            target="queueSettings.priority",
+            code="ValidationError",
+        )
+    return given or 2
 
 
 def _instance_count(services: Services, definition: CommandDefinition) -> int:
@@ -291,3 +310,11 @@ def strings_of(value: Any, field: str) -> dict[str, str]:
         for key, item in value.items()
         if item is not None
     }
+
+
+def flag_of(properties: dict[str, Any], field: str) -> bool | None:
+    """A field that is true, false or absent. Raises BadRequest for anything else."""
+    value = properties.get(field)
+    if value is not None and not isinstance(value, bool):
+        raise BadRequest(f"'{field}' must be true or false.", target=field, code="ValidationError")
+    return value

@@ -15,7 +15,7 @@ from noriba.identity.keys import Keys
 from noriba.jobs.secrets import node_token
 from noriba.jobs.store import find_in, move_in
 from noriba.models.job import JobStatus
-from noriba.models.node import ALIVE, NodeState
+from noriba.models.node import ALIVE, NodeState, check_move
 from noriba.scheduler.placement import NodeView, Place, Plan, WaitingJob
 
 QUEUE_LIMIT = 2000
@@ -140,7 +140,9 @@ def move_node_in(
     only_from: tuple[NodeState, ...],
     reason: str | None = None,
 ) -> bool:
-    """Move a node to a state if it is in one of ``only_from``; False if it is not."""
+    """Move a node to a state if it is in one of ``only_from``; False if it is not. Raises IllegalTransition."""
+    for origin in only_from:
+        check_move(origin, state)
     values: dict[str, Any] = {"state": state.value, "state_at": now}
     if state in (NodeState.RELEASED, NodeState.LOST):
         values.update(ended_at=now, end_reason=reason)

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from noriba.database.tables import jobs
-from noriba.jobs.admission import command_values, strings_of
+from noriba.jobs.admission import command_values, flag_of, strings_of, text_of
 from noriba.jobs.store import COMPUTED_PROPERTIES, add_event_in, find_in, update_metadata_in
 from noriba.models.errors import BadRequest, Conflict
 from noriba.models.job import JobStatus
@@ -104,15 +104,15 @@ async def _update(
 ) -> None:
     now = services.clock()
     changes = {
-        "display_name": properties.get("displayName"),
-        "description": properties.get("description"),
+        "display_name": text_of(properties, "displayName"),
+        "description": text_of(properties, "description"),
         "tags": strings_of(properties.get("tags"), "tags"),
         "properties": {
             key: value
             for key, value in strings_of(properties.get("properties"), "properties").items()
             if key not in COMPUTED_PROPERTIES
         },
-        "is_archived": properties.get("isArchived"),
+        "is_archived": flag_of(properties, "isArchived"),
     }
 
     def update(connection: sa.Connection) -> None:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from noriba.assets.references import parse_reference
 from noriba.assets.resolving import artifacts_path, resolve_data
 from noriba.jobs import store
+from noriba.jobs.admission import flag_of, text_of
 from noriba.jobs.reports import ARTIFACT_CONTAINER
 from noriba.models.errors import BadRequest, NoribaError
 from noriba.models.workspace import Workspace
@@ -24,7 +25,6 @@ routes = Routes()
 HISTORY = "/history/v1.0" + WORKSPACE
 LOG_FOLDERS = ("user_logs/", "system_logs/", "azureml-logs/", "logs/")
 LOG_ADDRESS_LIFETIME_S = 3600.0
-EDITABLE = {"displayName": "display_name", "description": "description", "hidden": "is_archived"}
 
 
 @routes.get(HISTORY + "/runs/{run}")
@@ -106,7 +106,11 @@ async def get_children(call: Call) -> Any:
 async def patch_run(call: Call) -> Any:
     """Change a job's name, description, tags, properties, or archive it. Tags and properties merge."""
     body = await call.json()
-    changes: dict[str, Any] = {column: body[field] for field, column in EDITABLE.items() if field in body}
+    changes: dict[str, Any] = {
+        "display_name": text_of(body, "displayName"),
+        "description": text_of(body, "description"),
+        "is_archived": flag_of(body, "hidden"),
+    }
     for field in ("tags", "properties"):
         value = body.get(field)
         if value is not None and not isinstance(value, dict):
